@@ -1,0 +1,262 @@
+"""The schemas of the registry's files. Strict: unknown keys and wrong types are refused.
+
+The object made here is the one whose dump keys the stages and stands in the manifest.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+RESERVED_NAMES = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(1, 10))]
+)
+
+Quantization = Literal["nf4", "int8", "none"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+
+
+def valid_name(name: str) -> bool:
+    """Whether `name` can name a model, task or recipe (and so a folder on any system)."""
+    return (
+        NAME_PATTERN.fullmatch(name) is not None
+        and ".." not in name
+        and name.split(".")[0] not in RESERVED_NAMES
+        and not name.endswith(".")
+    )
+
+
+def _check_name(name: str) -> str:
+    if not valid_name(name):
+        raise ValueError(
+            "a name has 1 to 64 of a-z, 0-9, '.', '_' and '-', begins with a letter or digit, "
+            "and has no '..'"
+        )
+    return name
+
+
+def _check_template(template: str) -> str:
+    if template.count("{}") != 1:
+        raise ValueError("the template must contain {} exactly once, where the prompt goes")
+    return template
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Template = Annotated[str, AfterValidator(_check_template)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+# --- models ----------------------------------------------------------------------------------
+
+
+class HubSource(_Strict):
+    """Weights in a repository of the hub (or its local cache)."""
+
+    kind: Literal["hub"]
+    repo: str
+    revision: str = "main"
+    gated: bool = False
+
+
+class GgufPackageSource(_Strict):
+    """Weights in a Python package that carries a GGUF file in chunks; its hash is pinned here."""
+
+    kind: Literal["gguf-package"]
+    package: str
+    module: str
+    file: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class LocalSource(_Strict):
+    """A folder with config.json, safetensors and a tokenizer."""
+
+    kind: Literal["local"]
+    path: str
+
+
+class ScriptedSource(_Strict):
+    """No weights: answers read from a JSONL file (see harness/generation/scripted.py)."""
+
+    kind: Literal["scripted"]
+    path: str | None = None
+
+
+class ModelConfig(_Strict):
+    """A registered base model.
+
+    parameters: how many weights it has; what it needs of memory and disk follows from it.
+    needs_gpu:  refuse, before any work, to run the registered weights without a CUDA GPU.
+    """
+
+    name: Name
+    description: str = ""
+    license: str = ""
+    parameters: NonNegativeInt
+    needs_gpu: bool = False
+    source: Annotated[
+        HubSource | GgufPackageSource | LocalSource | ScriptedSource, Field(discriminator="kind")
+    ]
+
+
+# --- tasks -----------------------------------------------------------------------------------
+
+
+class DataConfig(_Strict):
+    """Where a task's rows come from: a repository of the hub, or the task's own generator.
+
+    hub:       the hub's name of the data set; `--data TASK=PATH` takes a local copy instead.
+    generator: "module:function" in the task's folder; called with this table's `seed`,
+               `train` and `test`, it yields (side, Example) pairs.
+    """
+
+    hub: str | None = None
+    revision: str | None = None
+    split: str = "train"
+    generator: str | None = None
+    seed: NonNegativeInt = 0
+    train: PositiveInt | None = None
+    test: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if (self.hub is None) == (self.generator is None):
+            raise ValueError("give exactly one of 'hub' and 'generator'")
+        if self.generator is not None and (self.train is None or self.test is None):
+            raise ValueError("a generator needs 'train' and 'test', the number of rows of each")
+        return self
+
+
+class ColumnsConfig(_Strict):
+    """Which columns of the data are what. A prompt is prompt + join + context where both are there.
+
+    remove: columns that are dropped on reading; any other column is an error.
+    """
+
+    prompt: str
+    target: str
+    context: str | None = None
+    join: str = "\n"
+    remove: list[str] = []
+
+
+class SplitConfig(_Strict):
+    """How rows are divided.
+
+    method:     groups   by clusters of near-duplicates, none on both sides;
+                random   plainly, row by row;
+                provided the generator says which side a row is on.
+    test:       share of rows (groups: approached from below) held out.
+    validation: share of the training part held back to watch the loss.
+    target_jaccard, prompt_jaccard: two rows are near-duplicates when the Jaccard index of
+                their targets' word 3-grams, or of their prompts' words, is at least so high.
+    """
+
+    method: Literal["groups", "random", "provided"] = "groups"
+    seed: NonNegativeInt = 0
+    test: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    validation: Fraction = 0.05
+    target_jaccard: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    prompt_jaccard: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+
+
+class DecodingConfig(_Strict):
+    """How answers are generated; temperature 0 is greedy."""
+
+    max_new_tokens: PositiveInt = 1024
+    temperature: NonNegativeFloat = 0.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    seed: NonNegativeInt = 0
+
+
+class TaskConfig(_Strict):
+    """A data set with its split, prompt template, decoding and scorers."""
+
+    name: Name
+    description: str = ""
+    license: str = ""
+    template: Template
+    scorers: Annotated[list[str], Field(min_length=1)]
+    data: DataConfig
+    columns: ColumnsConfig | None = None
+    split: SplitConfig = SplitConfig()
+    decoding: DecodingConfig = DecodingConfig()
+
+    @model_validator(mode="after")
+    def _columns_match_source(self) -> TaskConfig:
+        if self.data.hub is not None and self.columns is None:
+            raise ValueError("a task read from the hub needs a [columns] table")
+        if (self.data.generator is not None) != (self.split.method == "provided"):
+            raise ValueError("split.method 'provided' goes with data.generator, and only with it")
+        return self
+
+
+# --- recipes ---------------------------------------------------------------------------------
+
+
+class LoraSettings(_Strict):
+    """The adapter, by peft's own names. target_modules: "all-linear" or module names."""
+
+    r: PositiveInt = 16
+    lora_alpha: PositiveFloat = 32.0
+    lora_dropout: Fraction = 0.0
+    bias: Literal["none", "all", "lora_only"] = "none"
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    use_rslora: bool = False
+    use_dora: bool = False
+
+
+class RecipeConfig(_Strict):
+    """Training hyper-parameters: *what* is computed, by the names that the field knows.
+
+    An optimiser step sees per_device_train_batch_size * gradient_accumulation_steps examples,
+    and its loss is their mean over scored tokens; how they are packed into rows does not change it.
+    max_steps: stop after so many optimiser steps (None: after num_train_epochs).
+    max_length: tokens of one example at most; a longer completion is cut.
+    eval_steps, save_steps: every so many steps (0: only at the end).
+    """
+
+    name: Name
+    description: str = ""
+    quantization: Quantization = "none"
+    precision: Precision = "auto"
+    num_train_epochs: PositiveFloat = 1.0
+    max_steps: PositiveInt | None = None
+    per_device_train_batch_size: PositiveInt = 1
+    gradient_accumulation_steps: PositiveInt = 8
+    max_length: Annotated[int, Field(ge=16)] = 1024
+    optim: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    learning_rate: PositiveFloat = 2e-4
+    weight_decay: NonNegativeFloat = 0.0
+    adam_beta1: Fraction = 0.9
+    adam_beta2: Fraction = 0.999
+    adam_epsilon: PositiveFloat = 1e-8
+    max_grad_norm: PositiveFloat = 1.0
+    lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: Fraction = 0.05
+    logging_steps: PositiveInt = 1
+    eval_steps: NonNegativeInt = 0
+    save_steps: NonNegativeInt = 0
+    save_total_limit: PositiveInt = 2
+    lora: LoraSettings = LoraSettings()
+
+    @property
+    def examples_per_step(self) -> int:
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps

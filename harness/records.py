@@ -1,0 +1,116 @@
+"""The records that stages hand to one another. Plain data: no torch, no files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Arm = Literal["base", "tuned"]
+FinishReason = Literal["stop", "length"]
+Direction = Literal["higher", "lower"]
+
+ARMS: tuple[Arm, Arm] = ("base", "tuned")
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """A check on the parsed page: what `selector` matches must hold for all the fields given.
+
+    selector: a CSS selector (soupsieve's dialect).
+    count:    exactly so many elements match; None means at least one.
+    text:     some matched element's text, white space folded, equals this.
+    attribute, value: some matched element has the attribute, and where `value` is given,
+              with exactly that value (a class attribute: its words joined by one space).
+    """
+
+    selector: str
+    count: int | None = None
+    text: str | None = None
+    attribute: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of a task: what is asked, and the reference answer.
+
+    prompt: the instruction (with its context, if any) before the task's template is applied.
+    target: the reference answer, as the data gives it.
+    kind:   which sort of held-out prompt it is ("" where a task has only one).
+    group:  examples of one group are near-duplicates and never stand on both sides of a split.
+    """
+
+    id: str
+    prompt: str
+    target: str
+    kind: str = ""
+    group: str = ""
+    assertions: tuple[Assertion, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        row = asdict(self)
+        row["assertions"] = [
+            {key: value for key, value in a.items() if value is not None} for a in row["assertions"]
+        ]
+        return row
+
+    @staticmethod
+    def from_json(row: dict[str, Any]) -> Example:
+        assertions = tuple(Assertion(**a) for a in row.get("assertions", ()))
+        return Example(**{**row, "assertions": assertions})
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One arm's answer to one prompt. Tokens are the model's own, end-of-text not counted."""
+
+    id: str
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SampleLoss:
+    """Teacher-forced loss of one reference under one arm.
+
+    nll:     sum over the scored tokens of -log p, in nats.
+    correct: how many scored tokens were the model's first choice.
+    tokens:  how many were scored (the completion and its end-of-text).
+    bytes:   UTF-8 bytes of the reference text that those tokens stand for.
+    cut:     the reference was longer than the context, only its beginning was scored.
+    """
+
+    id: str
+    nll: float
+    correct: int
+    tokens: int
+    bytes: int
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a scorer sees: the prompt, the reference, and an answer to judge."""
+
+    id: str
+    prompt: str
+    reference: str
+    prediction: str
+    assertions: tuple[Assertion, ...] = ()
+    finish_reason: FinishReason = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A named number of one sample: which direction is better, and what exactly was computed.
+
+    binary:    yes/no, 0.0 or 1.0 a sample (compared by McNemar's test).
+    signature: name and every setting that changes the number, as sacrebleu does it.
+    """
+
+    name: str
+    direction: Direction
+    signature: str
+    binary: bool = False
