@@ -1,0 +1,244 @@
+"""The command line: verbs only. Parse, call one function, print. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from harness import __version__
+from harness.errors import EXIT_OK, HarnessError, Interrupted, UsageError
+
+QUANTIZATIONS = ("nf4", "int8", "none")
+KINDS = ("models", "tasks", "recipes", "scorers", "runs")
+
+
+class _Parser(argparse.ArgumentParser):
+    """One sentence for a wrong command line, not the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{' '.join(message.split())}; see `{self.prog} --help`.")
+
+
+def run_cli(argv: Sequence[str]) -> int:
+    """Carry out a command line; returns the exit status, having printed what there is to say."""
+    command = shlex.join(["python", "-m", "harness", *argv])
+    try:
+        from harness.interrupts import handling
+
+        with handling():
+            return _dispatch(_parser().parse_args(argv), command)
+    except HarnessError as error:
+        for line in str(error).splitlines():
+            print(f"harness: {line}", file=sys.stderr)
+        return error.exit_status
+    except Interrupted as error:
+        print("harness: interrupted; what is done is kept. To continue:", file=sys.stderr)
+        print(command, file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`): nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="harness",
+        description="Fine-tune adapters for open language models on HTML generation, and compare "
+        "the tuned model with its base on prompts that neither has seen.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"harness {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+
+    run = verbs.add_parser(
+        "run",
+        help="fine-tune, generate, score, compare: the main job",
+        description="Fine-tune an adapter for each model on each task, answer the held-out prompts "
+        "with and without it, and write the comparison. The same command again does only what is "
+        "missing.",
+        allow_abbrev=False,
+    )
+    run.add_argument(
+        "--models",
+        nargs="+",
+        metavar="M",
+        default=["gemma3-270m"],
+        help="registered models (default: gemma3-270m)",
+    )
+    run.add_argument(
+        "--tasks",
+        nargs="+",
+        metavar="T",
+        default=["html_blocks"],
+        help="registered tasks (default: html_blocks)",
+    )
+    run.add_argument(
+        "--recipe", metavar="R", default="quick", help="training recipe (default: quick)"
+    )
+    run.add_argument(
+        "--seeds",
+        nargs="+",
+        type=_count(0),
+        metavar="N",
+        default=[0],
+        help="training seeds (default: 0)",
+    )
+    run.add_argument("--limit", type=_count(1), metavar="N", help="ask at most N held-out prompts")
+    run.add_argument("--max-steps", type=_count(1), metavar="N", help="optimiser steps at most")
+    run.add_argument("--epochs", type=_positive, metavar="X", help="passes over the training part")
+    run.add_argument(
+        "--data",
+        nargs="+",
+        action="extend",
+        type=_pair,
+        metavar="TASK=PATH",
+        default=[],
+        help="read a task's rows from a folder, JSON, JSONL, CSV or Parquet file",
+    )
+    run.add_argument(
+        "--weights",
+        nargs="+",
+        action="extend",
+        type=_pair,
+        metavar="MODEL=PATH",
+        default=[],
+        help="load a model from a local folder",
+    )
+    run.add_argument(
+        "--quantization",
+        choices=QUANTIZATIONS,
+        help="how the frozen base is held (default: the recipe's)",
+    )
+    run.add_argument(
+        "--registry",
+        type=Path,
+        metavar="DIR",
+        help="your own models/, recipes/ and tasks/ beside the shipped ones",
+    )
+    run.add_argument(
+        "--runs",
+        type=Path,
+        metavar="DIR",
+        default=Path("runs"),
+        help="where runs are kept (default: runs)",
+    )
+    run.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        default=Path("results"),
+        help="where the tables go (default: results)",
+    )
+    run.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
+
+    listing = verbs.add_parser(
+        "list", help="what is registered, and which runs there are", allow_abbrev=False
+    )
+    listing.add_argument("kind", choices=KINDS)
+    listing.add_argument("--registry", type=Path, metavar="DIR", help="your own registry folder")
+    listing.add_argument(
+        "--runs",
+        type=Path,
+        metavar="DIR",
+        default=Path("runs"),
+        help="where runs are kept (default: runs)",
+    )
+
+    doctor = verbs.add_parser(
+        "doctor", help="what this machine can run, and why not the rest", allow_abbrev=False
+    )
+    doctor.add_argument("--registry", type=Path, metavar="DIR", help="your own registry folder")
+    return parser
+
+
+def _dispatch(arguments: argparse.Namespace, command: str) -> int:
+    if arguments.verb == "list":
+        from harness.inventory import listing
+
+        print(listing(arguments.kind, arguments.registry, arguments.runs))
+        return EXIT_OK
+    if arguments.verb == "doctor":
+        from harness.inventory import doctor
+
+        print(doctor(arguments.registry))
+        return EXIT_OK
+    return _run(arguments, command)
+
+
+def _run(arguments: argparse.Namespace, command: str) -> int:
+    from harness.plan import Options
+
+    options = Options(
+        models=tuple(arguments.models),
+        tasks=tuple(arguments.tasks),
+        recipe=arguments.recipe,
+        seeds=tuple(arguments.seeds),
+        limit=arguments.limit,
+        max_steps=arguments.max_steps,
+        epochs=arguments.epochs,
+        quantization=arguments.quantization,
+        data=_pairs("--data", arguments.data),
+        weights=_pairs("--weights", arguments.weights),
+        registry=arguments.registry,
+        runs=arguments.runs,
+        results=arguments.results,
+    )
+    if arguments.dry_run:
+        from harness.dry_run import dry_run
+
+        print(dry_run(options))
+        return EXIT_OK
+    from harness import pipeline
+    from harness.progress import write
+    from harness.reports import comparison_terminal
+
+    status, reports = pipeline.run(options, command, write)
+    print(comparison_terminal(reports, width=100, color=sys.stdout.isatty()), end="")
+    print(f"\nreport: {options.results / 'comparison.md'}")
+    print(f"tables: {options.results / 'comparison.csv'}, {options.results / 'predictions.csv'}")
+    return status
+
+
+def _count(least: int):  # type: ignore[no-untyped-def]
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least or value >= 2**31 or not text.isascii() or "_" in text:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+        return value
+
+    return parse
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number over 0")
+    return value
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
+    return name, path
+
+
+def _pairs(option: str, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, path in pairs:
+        if name in found:
+            raise UsageError(f"{option} names {name} twice; name it once.")
+        found[name] = path
+    return found

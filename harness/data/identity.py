@@ -1,0 +1,25 @@
+"""What tells one state of a task's data from another, found without reading a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.config.schema import TaskConfig
+from harness.hub import cached_snapshot
+from harness.store import file_digest
+
+
+def identity(task: TaskConfig, task_dir: Path, path: str | None) -> dict[str, str]:
+    """Hashes of the local data files, of the generator's source, or the hub's name and revision.
+
+    Call after `load.available` found nothing amiss with `path`. Raises OSError.
+    """
+    if path is not None:
+        place = Path(path)
+        files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else [place]
+        return {f.relative_to(place).as_posix() or f.name: file_digest(f) for f in files}
+    if task.data.generator is not None:
+        return {f.name: file_digest(f) for f in sorted(task_dir.glob("*.py"))}
+    name, revision = task.data.hub or "", task.data.revision or "main"
+    snapshot = cached_snapshot(name, revision, "dataset")
+    return {"hub": name, "revision": snapshot.name if snapshot else revision}

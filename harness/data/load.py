@@ -1,0 +1,213 @@
+"""A task's rows as examples: from the hub, a local file or folder, or the task's generator."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.config.schema import ColumnsConfig, TaskConfig
+from harness.data import generator, hub, local
+from harness.data.rows import Rows, listed, shown, used_columns
+from harness.data.text_files import REPLACEMENT, replace_surrogates
+from harness.errors import DataError
+from harness.records import Example
+
+MAX_CHARACTERS = 1_000_000  # of one prompt or target; a longer one is skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A task's usable rows.
+
+    sides:    which side each example is on, where the generator says it, else None.
+    digest:   SHA-256 over the examples, one canonical JSON line each (with its side, if any).
+    skipped:  reason -> how many rows were left out for it.
+    repaired: what was replaced inside kept or skipped rows -> how many characters.
+    source:   the path, the hub's name or the generator that the rows came from.
+    """
+
+    examples: list[Example]
+    sides: list[Literal["train", "test"]] | None
+    digest: str
+    skipped: dict[str, int]
+    source: str
+    repaired: dict[str, int] = field(default_factory=dict)
+
+
+def load(task: TaskConfig, *, task_dir: Path, path: str | None = None) -> Loaded:
+    """Read the task's rows; `path` is a local file or folder to read instead of the hub.
+
+    An example's id is its row's number in the source, six digits, from 0: skipped rows leave
+    gaps. Line ends become "\\n", a leading byte order mark goes, NUL and lone surrogates become
+    U+FFFD. A row whose prompt or target is missing (absent, null or not text), empty (blank)
+    or too long (over MAX_CHARACTERS) is skipped and counted.
+
+    Raises DataError (unusable data), MissingError (hub data that cannot be had), StorageError.
+    """
+    _check_path_makes_sense(task, path)
+    if task.data.generator is not None:
+        return _load_generated(task, task_dir)
+    columns, name = _columns(task), task.data.hub or ""
+    if path is None:
+        source = name
+        rows = hub.read(
+            name, columns, split=task.data.split, revision=task.data.revision, task=task.name
+        )
+    else:
+        source = path
+        rows = local.read(path, columns, task.data.split)
+    _check_columns(rows, columns, source, task.name)
+    skipped: Counter[str] = Counter()
+    examples = []
+    for index, row in enumerate(rows.rows):
+        prompt = _prompt(row, columns, rows.repaired)
+        texts = _usable(prompt, _clean(row.get(columns.target), rows.repaired), skipped)
+        if texts is not None:
+            examples.append(Example(_id(index), *texts))
+    return _loaded(examples, None, skipped, rows.repaired, source, shown(source))
+
+
+def available(task: TaskConfig, path: str | None = None) -> str | None:
+    """Whether `load` has something to read: None, or one sentence why not. Reads no row.
+
+    A local path is looked at; a data set of the hub is looked for in the cache, else the hub is
+    asked for a connection, which takes 2 s at most.
+    """
+    try:
+        _check_path_makes_sense(task, path)
+        if path is not None:
+            local.check(path)
+    except DataError as error:
+        return str(error)
+    if path is None and task.data.hub is not None:
+        return hub.problem(task.data.hub, task.name)
+    return None
+
+
+def _check_path_makes_sense(task: TaskConfig, path: str | None) -> None:
+    if path is not None and task.data.generator is not None:
+        raise DataError(
+            f"task '{task.name}' makes its own rows and cannot read {shown(path)}: "
+            f"leave out --data {task.name}=PATH."
+        )
+
+
+def _columns(task: TaskConfig) -> ColumnsConfig:
+    if task.columns is None:  # the schema holds tasks of the hub to it
+        raise DataError(f"task '{task.name}' has no [columns] table: add one to its task.toml.")
+    return task.columns
+
+
+def _check_columns(rows: Rows, columns: ColumnsConfig, source: str, task: str) -> None:
+    if not rows.columns:
+        raise DataError(f"{shown(source)} has no rows: give a file with rows.")
+    missing = [name for name in (columns.prompt, columns.target) if name not in rows.columns]
+    if missing:
+        raise DataError(
+            f"{shown(source)} lacks {listed(missing)}, which task '{task}' reads; its columns are "
+            f"{listed(rows.columns)}: rename them, or name them in the task's file."
+        )
+    known = {*used_columns(columns), *columns.remove}
+    other = [name for name in rows.columns if name not in known]
+    if other:
+        raise DataError(
+            f"{shown(source)} has columns that task '{task}' neither reads nor removes "
+            f"({listed(other)}): name them in columns.remove in the task's file."
+        )
+
+
+def _prompt(row: dict[str, Any], columns: ColumnsConfig, repaired: Counter[str]) -> str | None:
+    prompt = _clean(row.get(columns.prompt), repaired)
+    context = _clean(row.get(columns.context), repaired) if columns.context else None
+    # A context does not stand in for a prompt: a row without one is skipped.
+    if prompt and prompt.strip() and context and context.strip():
+        return prompt + columns.join + context
+    return prompt
+
+
+def _clean(value: Any, repaired: Counter[str]) -> str | None:
+    if not isinstance(value, str):
+        return None
+    text = value.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    nuls = text.count("\0")
+    if nuls:
+        repaired["NUL replaced by U+FFFD"] += nuls
+        text = text.replace("\0", REPLACEMENT)
+    return replace_surrogates(text, repaired)
+
+
+def _usable(
+    prompt: str | None, target: str | None, skipped: Counter[str]
+) -> tuple[str, str] | None:
+    """Both texts, or None with the reason counted in `skipped`."""
+    for what, text in (("prompt", prompt), ("target", target)):
+        if text is None:
+            skipped[f"{what} missing"] += 1
+        elif not text.strip():
+            skipped[f"{what} empty"] += 1
+        elif len(text) > MAX_CHARACTERS:
+            skipped[f"{what} too long"] += 1
+        else:
+            continue
+        return None
+    return prompt or "", target or ""
+
+
+def _id(index: int) -> str:
+    return f"{index:06d}"
+
+
+def _load_generated(task: TaskConfig, task_dir: Path) -> Loaded:
+    sides, made = generator.generate(task.data, task_dir, task.name)
+    repaired: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    examples, kept = [], []
+    for index, (side, example) in enumerate(zip(sides, made, strict=True)):
+        texts = _usable(_clean(example.prompt, repaired), _clean(example.target, repaired), skipped)
+        if texts is None:
+            continue
+        prompt, target = texts
+        examples.append(replace(example, id=_id(index), prompt=prompt, target=target))
+        kept.append(side)
+    source = task.data.generator or ""
+    return _loaded(examples, kept, skipped, repaired, source, f"task '{task.name}'")
+
+
+def _loaded(
+    examples: list[Example],
+    sides: list[Literal["train", "test"]] | None,
+    skipped: Counter[str],
+    repaired: Counter[str],
+    source: str,
+    name: str,
+) -> Loaded:
+    if not examples:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
+        raise DataError(
+            f"{name} has no usable row ({reasons or 'no rows at all'}): "
+            "give rows with a prompt and a target."
+        )
+    return Loaded(
+        examples=examples,
+        sides=sides,
+        digest=_digest(examples, sides),
+        skipped=dict(sorted(skipped.items())),
+        source=source,
+        repaired=dict(sorted(repaired.items())),
+    )
+
+
+def _digest(examples: Iterable[Example], sides: list[Literal["train", "test"]] | None) -> str:
+    digest = hashlib.sha256()
+    for index, example in enumerate(examples):
+        row = example.to_json()
+        if sides is not None:
+            row["side"] = sides[index]
+        line = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,53 @@
+"""Rows as a source gives them, before they become examples; and words for messages about them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.config.schema import ColumnsConfig
+
+_NAMES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What was read.
+
+    columns:  every column that some row has, in order of appearance.
+    rows:     one mapping a row; the columns that the task uses are there, others may be.
+    repaired: what was mended on the way -> how often.
+    """
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+    repaired: Counter[str] = field(default_factory=Counter)
+
+
+def used_columns(columns: ColumnsConfig) -> list[str]:
+    """The columns that a task reads: prompt, context (if any), target."""
+    names = [columns.prompt, columns.context, columns.target]
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def one_line(text: object, limit: int = 160) -> str:
+    """Text of any origin as one printable line of at most `limit` characters."""
+    printable = "".join(c if c.isprintable() else " " for c in str(text))
+    line = " ".join(printable.split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def shown(path: str | Path) -> str:
+    """A path in quotes, for a message."""
+    return f"'{one_line(path, 300)}'"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in quotes, the first ten of them."""
+    every = list(names)
+    text = ", ".join(f"'{one_line(name, 40)}'" for name in every[:_NAMES_SHOWN]) or "none"
+    more = len(every) - _NAMES_SHOWN
+    return f"{text} and {more} more" if more > 0 else text

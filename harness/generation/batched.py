@@ -1,0 +1,217 @@
+"""Our engine: batches by length, left-padded, one key/value cache, rows dropped as they end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import interrupts
+from harness.config.schema import DecodingConfig
+from harness.errors import RunError
+from harness.generation.engine import Say
+from harness.models.adapter import Adapter
+from harness.models.load import Base
+from harness.records import Arm, Example, Generation, SampleLoss
+from harness.tokens import Codec
+from harness.training.loop import plan_for
+from harness.training.loss import head_logits, scored_tokens
+from harness.training.rows import build_row, plan_rows
+
+
+@dataclass
+class _Answer:
+    """One prompt on its way: its ids, what was generated, and its own source of randomness."""
+
+    example: Example
+    prompt: list[int]
+    generated: list[int] = field(default_factory=list)
+    randomness: torch.Generator | None = None
+
+
+class BatchedEngine:
+    """Answers with a loaded base and, as "tuned", its adapter.
+
+    max_length: tokens of a reference that are scored at most (prompt included).
+    batch_size: prompts decoded together. Both arms use the same, since the width of a batch
+                moves the last bits of bfloat16 products.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        adapter: Adapter,
+        codec: Codec,
+        max_length: int,
+        say: Say,
+        batch_size: int | None = None,
+    ) -> None:
+        self.base = base
+        self.adapter = adapter
+        self.codec = codec
+        self.max_length = min(max_length, base.context)
+        self.batch_size = batch_size or (32 if base.device.type == "cpu" else 64)
+        self.say = say
+
+    # --- generate ----------------------------------------------------------------------------
+
+    def generate(
+        self, arm: Arm, examples: Sequence[Example], decoding: DecodingConfig, done: Collection[str]
+    ) -> Iterator[Generation]:
+        """Answers, each yielded as it ends; greedy where the temperature is 0.
+
+        A prompt that leaves no room in the model's context loses its beginning.
+        Raises RunError when memory runs out even for one prompt at a time.
+        """
+        prompts = [self.codec.prompt_ids(example.prompt) for example in examples]
+        room = max(1, self.base.context - decoding.max_new_tokens)
+        order = sorted(range(len(examples)), key=lambda i: (-len(prompts[i]), examples[i].id))
+        batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
+        while batches:
+            batch = batches.pop(0)
+            wanted = {examples[i].id for i in batch} - set(done)
+            if not wanted:
+                continue
+            answers = [_Answer(examples[i], prompts[i][-room:]) for i in batch]
+            try:
+                for answer in self._decode(arm, answers, decoding):
+                    if answer.id in wanted:
+                        wanted.discard(answer.id)
+                        yield answer
+            except torch.OutOfMemoryError as error:
+                torch.cuda.empty_cache()
+                if len(batch) == 1:
+                    raise RunError(
+                        f"generation runs out of memory on {self.base.device} for one prompt; "
+                        "lower decoding.max_new_tokens, or use --quantization nf4."
+                    ) from error
+                half = (len(batch) + 1) // 2
+                self.say(f"out of memory: {len(batch)} prompts at a time become {half}")
+                self.batch_size = half
+                done = {*done, *({examples[i].id for i in batch} - wanted)}
+                batches[:0] = [batch[:half], batch[half:]]
+
+    @torch.inference_mode()
+    def _decode(
+        self, arm: Arm, answers: list[_Answer], decoding: DecodingConfig
+    ) -> Iterator[Generation]:
+        from transformers import DynamicCache
+
+        device = self.base.device
+        limit = min(decoding.max_new_tokens, self.base.context - 1)
+        width = max(len(answer.prompt) for answer in answers)
+        # Padding stands on the left, masked by length and never by its token id.
+        padding = [width - len(answer.prompt) for answer in answers]
+        pad = self.codec.eos
+        ids = torch.tensor([[pad] * p + a.prompt for p, a in zip(padding, answers, strict=True)])
+        mask = (torch.arange(width)[None, :] >= torch.tensor(padding)[:, None]).long()
+        ids, mask = ids.to(device), mask.to(device)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        for answer in answers:
+            if decoding.temperature > 0:
+                answer.randomness = _generator(decoding.seed, answer.example.id)
+        cache = DynamicCache(config=self.base.model.config)
+        live = list(answers)
+        while live:
+            interrupts.check()
+            with self.adapter.arm(arm):
+                states = self._forward(ids, mask, positions, cache)
+            tokens = _choose(head_logits(self.base, states), decoding, live)
+            kept: list[int] = []
+            for index, (answer, token) in enumerate(zip(live, tokens.tolist(), strict=True)):
+                if token == self.codec.eos:
+                    yield self._finished(answer, "stop")
+                    continue
+                answer.generated.append(token)
+                if len(answer.generated) >= limit:
+                    yield self._finished(answer, "length")
+                else:
+                    kept.append(index)
+            if len(kept) < len(live):
+                live = [live[i] for i in kept]
+                if not live:
+                    return
+                rows = torch.tensor(kept, device=device)
+                tokens, mask, positions = tokens[rows], mask[rows], positions[rows]
+                cache.batch_select_indices(rows)
+            ids = tokens[:, None]
+            mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
+            positions = positions[:, -1:] + 1
+
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+        """Hidden states [B, D] of the last position."""
+        base = self.base
+        with torch.autocast(base.device.type, base.dtype, enabled=base.dtype != torch.float32):
+            states = base.decoder(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+        last: Tensor = states[:, -1]
+        return last
+
+    def _finished(self, answer: _Answer, reason: Any) -> Generation:
+        return Generation(
+            id=answer.example.id,
+            text=self.codec.decode(answer.generated),
+            finish_reason=reason,
+            prompt_tokens=len(answer.prompt),
+            completion_tokens=len(answer.generated),
+        )
+
+    # --- measure -----------------------------------------------------------------------------
+
+    def measure(
+        self, arm: Arm, examples: Sequence[Example], done: Collection[str]
+    ) -> Iterator[SampleLoss]:
+        """Losses of the references, packed into rows in which none sees another.
+
+        A reference whose prompt alone fills the context has no token to score and is left out.
+        """
+        samples = [
+            s for e in examples if (s := self.codec.sample(e, self.max_length)).scored_tokens > 0
+        ]
+        capacity = plan_for(self.base).row_tokens
+        for members in plan_rows(samples, capacity, self.base.model.config):
+            row = build_row([samples[i] for i in members], self.base)
+            if all(sample.id in done for sample in row.samples):
+                continue
+            interrupts.check()
+            with self.adapter.arm(arm):
+                nll, correct = scored_tokens(self.base, row)
+            for index, sample in enumerate(row.samples):
+                mine = row.owners == index
+                if sample.id not in done:
+                    yield SampleLoss(
+                        id=sample.id,
+                        nll=float(nll[mine].sum(dtype=torch.float64)),
+                        correct=int(correct[mine].sum()),
+                        tokens=int(mine.sum()),
+                        bytes=sample.bytes,
+                        cut=sample.cut,
+                    )
+
+
+def _generator(seed: int, identity: str) -> torch.Generator:
+    """Randomness of one sample, so that its answer does not depend on its neighbours."""
+    import hashlib
+
+    number = int.from_bytes(hashlib.sha256(f"{seed}-{identity}".encode()).digest()[:7], "big")
+    return torch.Generator().manual_seed(number)
+
+
+def _choose(logits: Tensor, decoding: DecodingConfig, live: list[_Answer]) -> Tensor:
+    """Next token of each row [B] of logits [B, V]: the likeliest, or drawn from the top_p nucleus."""
+    if decoding.temperature == 0:
+        return logits.argmax(-1)
+    drawn = []
+    for row, answer in zip(logits.float().cpu() / decoding.temperature, live, strict=True):
+        p, order = torch.sort(torch.softmax(row, -1), descending=True, stable=True)
+        p[torch.cumsum(p, -1) - p >= decoding.top_p] = 0.0
+        drawn.append(order[torch.multinomial(p, 1, generator=answer.randomness)])
+    return torch.cat(drawn).to(logits.device)

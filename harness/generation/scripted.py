@@ -1,0 +1,79 @@
+"""The shipped fake: answers read from a file, so that the whole pipeline runs without weights.
+
+Each line of the file is {"arm": "base" or "tuned", "text": ...} with, optionally, the "id" of the
+example it answers and a "finish_reason". A line without an id answers every prompt that no other
+line of its arm does; in its text {reference} and {prompt} stand for those of the example.
+Its losses are those of a uniform choice among the 256 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.config.schema import DecodingConfig
+from harness.errors import DataError
+from harness.records import ARMS, Arm, Example, Generation, SampleLoss
+
+
+class ScriptedEngine:
+    """An engine that reads what it says. Tokens are the bytes of the text."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises DataError, one sentence, for a file that is not such a script."""
+        self._answers: dict[tuple[str, str | None], dict[str, Any]] = {}
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{path} cannot be read as a file of answers ({type(error).__name__}); "
+                "give a JSONL file."
+            ) from error
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                if row["arm"] not in ARMS or not isinstance(row["text"], str):
+                    raise ValueError
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise DataError(
+                    f'{path}:{number} is no answer; a line is {{"arm": "base" or "tuned", '
+                    '"text": "…"}, with "id" where it is for one example.'
+                ) from error
+            self._answers[row["arm"], row.get("id")] = row
+
+    def _row(self, arm: Arm, example: Example) -> dict[str, Any]:
+        row = self._answers.get((arm, example.id)) or self._answers.get((arm, None))
+        return row or {"text": ""}
+
+    def generate(
+        self, arm: Arm, examples: Sequence[Example], decoding: DecodingConfig, done: Collection[str]
+    ) -> Iterator[Generation]:
+        """The script's answers, cut to max_new_tokens bytes' worth of characters."""
+        for example in examples:
+            if example.id in done:
+                continue
+            row = self._row(arm, example)
+            text = row["text"].replace("{reference}", example.target)
+            text = text.replace("{prompt}", example.prompt)
+            limit = decoding.max_new_tokens * 4
+            yield Generation(
+                id=example.id,
+                text=text[:limit],
+                finish_reason="length" if len(text) > limit else row.get("finish_reason", "stop"),
+                prompt_tokens=len(example.prompt.encode("utf-8", "replace")),
+                completion_tokens=len(text[:limit].encode("utf-8", "replace")),
+            )
+
+    def measure(
+        self, arm: Arm, examples: Sequence[Example], done: Collection[str]
+    ) -> Iterator[SampleLoss]:
+        """log 256 nats for each byte and for the end of the text."""
+        for example in examples:
+            if example.id not in done:
+                size = len(example.target.encode("utf-8", "replace"))
+                yield SampleLoss(example.id, (size + 1) * math.log(256), 0, size + 1, size)

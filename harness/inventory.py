@@ -1,0 +1,63 @@
+"""`harness list` and `harness doctor`: what there is, and what this machine can do with it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from harness.config.registry import Registry
+from harness.data.load import available
+from harness.hub import reachable, token
+from harness.machine import available_memory, cpu_has_bf16, has_gpu
+from harness.models.locate import cache_dir, missing
+from harness.plan import environment
+from harness.scorers import describe
+from harness.scorers import names as scorer_names
+from harness.store import list_runs
+
+
+def listing(kind: str, extra: Path | None, runs: Path) -> str:
+    """The entries of "models", "tasks", "recipes", "scorers" or "runs", a line each."""
+    registry = Registry(extra)
+    if kind == "runs":
+        rows = [(run["path"], run["status"], run.get("finished", "")) for run in list_runs(runs)]
+        return _columns(rows) if rows else f"no runs in {runs}"
+    if kind == "scorers":
+        return _columns([(name, describe(name)) for name in scorer_names()])
+    read = {"models": registry.model, "tasks": registry.task, "recipes": registry.recipe}[kind]
+    return _columns([(name, read(name).description) for name in registry.names(kind)])
+
+
+def doctor(extra: Path | None) -> str:
+    """What this machine has, then each model and task: ready, or what is missing."""
+    registry = Registry(extra)
+    memory = available_memory()
+    versions = environment()
+    rows = [
+        ("system", f"{versions['system']}, Python {platform.python_version()}"),
+        ("processor", f"{os.cpu_count()} cores, {'bf16' if cpu_has_bf16() else 'no bf16: fp32'}"),
+        ("GPU", "NVIDIA driver found" if has_gpu() else "none found"),
+        ("memory", f"{memory / 2**30:.1f} GiB free" if memory else "unknown"),
+        ("disk", f"{shutil.disk_usage(Path.cwd()).free / 2**30:.1f} GiB free here"),
+        ("cache", str(cache_dir())),
+        ("hub", "within reach" if reachable() else "not within reach"),
+        ("hub token", "set" if token() else "not set"),
+        *((name, versions[name]) for name in ("torch", "transformers", "peft", "bitsandbytes")),
+    ]
+    models = [
+        (f"model {name}", missing(registry.model(name), None) or "ready")
+        for name in registry.names("models")
+    ]
+    tasks = [
+        (f"task {name}", available(registry.task(name)) or "ready")
+        for name in registry.names("tasks")
+    ]
+    return _columns([*rows, *models, *tasks])
+
+
+def _columns(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

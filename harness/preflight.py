@@ -1,0 +1,64 @@
+"""What a command needs and this machine lacks, found before any work and without importing torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.config.registry import Registry, near, printable
+from harness.data.load import available
+from harness.errors import MissingError, UsageError
+from harness.models.locate import missing
+from harness.plan import Options
+from harness.scorers import get
+
+
+def preflight(options: Options) -> None:
+    """Check names, paths and what models and tasks need.
+
+    Raises UsageError for the first fault of the command itself, then MissingError with one
+    sentence, a line each, for all that the machine lacks.
+    """
+    registry = Registry(options.registry)
+    _once("--models", options.models)
+    _once("--tasks", options.tasks)
+    _once("--seeds", [str(seed) for seed in options.seeds])
+    _only_for("--weights", options.weights, options.models)
+    _only_for("--data", options.data, options.tasks)
+    models = [registry.model(name) for name in options.models]
+    tasks = [registry.task(name) for name in options.tasks]
+    registry.recipe(options.recipe)
+    for task in tasks:
+        get(task.scorers)
+    for what, folder in (("--runs", options.runs), ("--results", options.results)):
+        _writable(what, folder)
+    faults = [
+        *(missing(model, options.weights.get(model.name)) for model in models),
+        *(available(task, options.data.get(task.name)) for task in tasks),
+    ]
+    if found := [fault for fault in faults if fault]:
+        raise MissingError("\n".join(found))
+
+
+def _once(option: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{option} names {printable(name)} twice; name it once.")
+
+
+def _only_for(option: str, given: object, names: Sequence[str]) -> None:
+    for name in given if isinstance(given, dict) else ():
+        if name not in names:
+            hint = near(name, names) or f"this command has {', '.join(names)}."
+            raise UsageError(f"{option} is for {printable(name)}, which is not run here; {hint}")
+
+
+def _writable(option: str, folder: Path) -> None:
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise UsageError(f"{option} {folder}: {place} is not a folder; give another.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {folder}: {place} cannot be written to; give another folder.")

@@ -1,0 +1,82 @@
+"""predictions.csv: each held-out prompt with its reference, both answers and their scores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.reports.csv_file import cell, csv_line
+from harness.reports.text import ELLIPSIS
+
+# Python's csv reader stops at 131,072 characters, spreadsheets at 32,767 a cell.
+CELL_LIMIT = 30_000
+
+_WHOLE_TEXT = {
+    "prompt": "data/",
+    "reference": "data/",
+    "base": "generations/base.jsonl",
+    "tuned": "generations/tuned.jsonl",
+}
+_TEXT_COLUMNS = ("id", "kind", *_WHOLE_TEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRow:
+    """One held-out prompt of one run. The scores: metric → number, None where not scored."""
+
+    model: str
+    task: str
+    recipe: str
+    seed: int
+    id: str
+    kind: str
+    prompt: str
+    reference: str
+    base: str
+    tuned: str
+    base_finish_reason: str
+    tuned_finish_reason: str
+    base_scores: Mapping[str, float | None]
+    tuned_scores: Mapping[str, float | None]
+
+
+def predictions_csv(rows: Iterable[PredictionRow], metrics: Sequence[str]) -> str:
+    """The whole file as one string; `prediction_lines` gives it piece by piece."""
+    return "".join(prediction_lines(rows, metrics))
+
+
+def prediction_lines(rows: Iterable[PredictionRow], metrics: Sequence[str]) -> Iterator[str]:
+    """The records of predictions.csv, the header first, each ended by "\\n"; rows are streamed.
+
+    metrics: which scores become columns base_<metric>, tuned_<metric>, in this order; a metric
+    that a row lacks is an empty cell. Text is as in comparison.csv: formulas escaped, controls
+    shown; a cell over 30,000 characters is an excerpt with the length and the SHA-256 of the
+    whole (of its UTF-8 bytes). Write the text as UTF-8 with newline="".
+    """
+    yield csv_line(
+        [
+            *("model", "task", "recipe", "seed", *_TEXT_COLUMNS),
+            *("base_finish_reason", "tuned_finish_reason"),
+            *(f"{arm}_{metric}" for metric in metrics for arm in ("base", "tuned")),
+        ]
+    )
+    for row in rows:
+        scores = (s.get(m) for m in metrics for s in (row.base_scores, row.tuned_scores))
+        yield csv_line(
+            [
+                *(cell(row.model), cell(row.task), cell(row.recipe), cell(int(row.seed))),
+                *(_text_cell(getattr(row, name), name) for name in _TEXT_COLUMNS),
+                *(cell(row.base_finish_reason), cell(row.tuned_finish_reason)),
+                *(cell(None if score is None else float(score)) for score in scores),
+            ]
+        )
+
+
+def _text_cell(text: str, column: str) -> str:
+    if len(text) <= CELL_LIMIT:
+        return cell(text)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    place = _WHOLE_TEXT.get(column, "data/")
+    note = f"[{len(text)} characters, sha256 {digest}; whole text in {place}]"
+    return f"{cell(text[:CELL_LIMIT])}{ELLIPSIS} {note}"

@@ -1,0 +1,74 @@
+"""generate and measure, for one arm: each record is written down as soon as it is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from harness.progress import Progress
+from harness.records import Arm, Example
+from harness.stages.context import Context, write_jsonl
+from harness.store import Journal
+
+if TYPE_CHECKING:
+    from harness.generation.engine import Engine
+
+Records = Iterator[Any]
+Ask = Callable[["Engine", list[Example], set[str]], Records]
+
+
+def generate(context: Context, arm: Arm) -> None:
+    """Write generations/<arm>.jsonl, in the order of the test part."""
+    decoding = context.run.task.decoding
+
+    def ask(engine: Engine, examples: list[Example], done: set[str]) -> Records:
+        return engine.generate(arm, examples, decoding, done)
+
+    _collect(context, "generate", arm, "generations", "completion_tokens", ask)
+
+
+def measure(context: Context, arm: Arm) -> None:
+    """Write losses/<arm>.jsonl, in the order of the test part."""
+
+    def ask(engine: Engine, examples: list[Example], done: set[str]) -> Records:
+        return engine.measure(arm, examples, done)
+
+    _collect(context, "measure", arm, "losses", "tokens", ask)
+
+
+def _collect(context: Context, verb: str, arm: Arm, folder: str, counted: str, ask: Ask) -> None:
+    """Ask the engine for the records that an earlier, interrupted call did not leave behind."""
+    stage = f"{verb}-{arm}"
+    examples = context.examples("test")
+    known = {example.id for example in examples}
+    with Journal(context.scratch(stage) / "records.jsonl") as journal:
+        journaled = journal.read()
+        records = {row["record"]["id"]: row for row in journaled if row["record"]["id"] in known}
+        if records:
+            context.say(f"{verb} {arm}: {len(records)} of {len(examples)} are there already")
+        engine = context.bench.engine(context.run, context.folder.path / "adapter")
+        began = time.perf_counter()
+        with Progress(f"{verb} {arm}", len(examples), "prompts", initial=len(records)) as bar:
+            for record in ask(engine, examples, set(records)):
+                row = {"record": asdict(record), "seconds": time.perf_counter() - began}
+                journal.append(row)
+                records[record.id] = row
+                bar.advance()
+    ordered = [records[e.id]["record"] for e in examples if e.id in records]
+    seconds = _seconds([row["seconds"] for row in records.values()])
+    tokens = sum(record[counted] for record in ordered)
+    facts = {
+        "records": len(ordered),
+        "tokens": tokens,
+        "measured": {"seconds": seconds, "tokens_per_second": tokens / max(seconds, 1e-9)},
+    }
+    file = write_jsonl(context.path(folder, f"{arm}.jsonl"), ordered)
+    context.publish(stage, [file], facts, seconds)
+
+
+def _seconds(marks: list[float]) -> float:
+    """Total of several attempts, each of which counts its seconds from 0: the sum of their ends."""
+    ends = [a for a, b in zip(marks, [*marks[1:], 0.0], strict=True) if b < a]
+    return sum(ends)

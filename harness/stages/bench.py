@@ -1,0 +1,79 @@
+"""The loaded model that a command's runs share: made when a stage first needs it, never before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.plan import Run
+from harness.store import digest
+
+if TYPE_CHECKING:
+    from harness.generation.engine import Engine
+    from harness.models.adapter import Adapter
+    from harness.models.load import Base
+
+
+class Bench:
+    """Holds one base, and at most one adapter on it.
+
+    torch and the weights are loaded on the first call that needs them; a finished run needs none.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self._base: Base | None = None
+        self._weights = ""
+        self._adapter: Adapter | None = None
+        self._adapter_of: Path | None = None
+
+    def base(self, run: Run) -> Base:
+        """The base of `run`, without an adapter. Raises RunError, AdapterError, MissingError."""
+        from harness.models.load import load_base
+
+        self.clear_adapter()
+        weights = digest(run.identity["weights"]) + run.model.name
+        if self._base is None or self._weights != weights:
+            self._base = None  # let go of the last one before the next takes memory
+            self.say(f"loading {run.model.name}")
+            self._base = load_base(
+                run.model, run.located, run.recipe.quantization, run.recipe.precision, self.say
+            )
+            self._weights = weights
+        return self._base
+
+    def engine(self, run: Run, adapter: Path) -> Engine:
+        """What answers for `run`, with the adapter saved in the folder `adapter`.
+
+        The adapter is proved to be live first. Raises AdapterError and what `base` raises.
+        """
+        if run.model.source.kind == "scripted":
+            from harness.generation.scripted import ScriptedEngine
+
+            return ScriptedEngine(Path(run.located.path))
+        from harness.generation.batched import BatchedEngine
+        from harness.models.adapter import Adapter
+        from harness.tokens import Codec
+
+        if self._adapter is None or self._adapter_of != adapter:
+            base = self.base(run)
+            self._adapter, self._adapter_of = Adapter.load(base, adapter), adapter
+            self._adapter.check_live(Codec(base.tokenizer, run.task.template).prompt_ids("probe"))
+        base = self._adapter.base
+        codec = Codec(base.tokenizer, run.task.template)
+        return BatchedEngine(base, self._adapter, codec, run.recipe.max_length, self.say)
+
+    def clear_adapter(self) -> None:
+        """Leave the base bare."""
+        if self._adapter is not None:
+            self._adapter.detach()
+            self._adapter, self._adapter_of = None, None
+
+    def memory(self) -> dict[str, Any]:
+        """Peak memory so far, in bytes, or nothing where no model was loaded."""
+        if self._base is None:
+            return {}
+        from harness.training.loop import peak_memory
+
+        return {"peak_memory_bytes": peak_memory(self._base.device)}

@@ -1,0 +1,106 @@
+"""train: the adapter, from the training part, with a checkpoint to go on from after a kill."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from typing import Any
+
+from harness.errors import RunError
+from harness.progress import Progress
+from harness.stages.context import Context, write_jsonl
+from harness.store import Journal
+
+
+def train(context: Context) -> None:
+    """Write adapter/ (PEFT's format) and log.jsonl. Raises DivergedError and other RunErrors."""
+    run = context.run
+    if run.model.source.kind == "scripted":
+        context.publish("train", [], {"trained": False}, 0.0)
+        return
+    from harness.models.adapter import Adapter
+    from harness.models.load import describe_base
+    from harness.tokens import Codec
+    from harness.training.loop import StepLog
+    from harness.training.loop import train as fit
+    from harness.training.schedule import total_steps
+
+    base = context.bench.base(run)
+    codec = Codec(base.tokenizer, run.task.template)
+    longest = min(run.recipe.max_length, base.context)
+    kept, unlabelled, cut = [], 0, 0
+    for example in context.examples("train"):
+        sample = codec.sample(example, longest)
+        unlabelled += sample.scored_tokens == 0
+        cut += sample.cut and sample.scored_tokens > 0
+        if sample.scored_tokens > 0:
+            kept.append(sample)
+    if not kept:
+        raise RunError(
+            f"no training example of {run.task.name} has a token to learn from within "
+            f"{longest} tokens; raise max_length in the recipe."
+        )
+    if unlabelled or cut:
+        context.say(
+            f"{run.task.name}: at {longest} tokens {cut} answers are cut, and {unlabelled} examples "
+            "have no answer left and are not trained on"
+        )
+    samples = [codec.sample(e, longest) for e in context.examples("validation")]
+    validation = [sample for sample in samples if sample.scored_tokens > 0]
+
+    scratch = context.scratch("train")
+    total = total_steps(run.recipe, len(kept))
+    journal = Journal(scratch / "log.jsonl")
+    entries: list[dict[str, Any]] = []
+    bars: list[Progress] = []
+
+    def resumed(step: int) -> None:
+        """Forget what was logged after the checkpoint that training goes on from."""
+        entries.extend(row for row in journal.read() if row["step"] <= step)
+        write_jsonl(journal.path, entries)
+        bars.append(
+            stack.enter_context(Progress("train", total, "steps", initial=step, interval=1e9))
+        )
+
+    def log(entry: StepLog) -> None:
+        journal.append(entry.to_json())
+        entries.append(entry.to_json())
+        if entry.step % run.recipe.logging_steps == 0 or entry.step == total:
+            context.say(entry.line())
+        bars[0].advance(note=f"loss {entry.loss:.4f}")
+
+    adapter = Adapter.attach(base, run.recipe.lora, run.seed)
+    try:
+        with journal, ExitStack() as stack:
+            facts = fit(
+                base,
+                adapter,
+                kept,
+                validation,
+                run.recipe,
+                run.seed,
+                scratch / "checkpoints",
+                log,
+                context.say,
+                resumed,
+            )
+        live = adapter.check_live(list(kept[0].ids[: max(kept[0].prompt_tokens, 1)]))
+        folder = context.path("adapter", "x").parent
+        shutil.rmtree(folder, ignore_errors=True)
+        files = adapter.save(folder)
+    finally:
+        adapter.detach()
+    log_file = write_jsonl(context.path("log.jsonl"), entries)
+    seconds = sum(row["seconds"] for row in entries)
+    facts |= {
+        "base": describe_base(base),
+        "adapter": live,
+        "cut": cut,
+        "unlabelled": unlabelled,
+        "measured": {
+            "seconds": seconds,
+            "tokens_per_second": facts["tokens"] / max(seconds, 1e-9),
+            **context.bench.memory(),
+        },
+    }
+    context.publish("train", [*files, log_file], facts, seconds)

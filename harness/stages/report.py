@@ -1,0 +1,153 @@
+"""A finished (or failed) run as what the tables print of it."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.plan import Run
+from harness.reports import ComparisonRow, KindRow, RunReport
+from harness.stages.context import read_jsonl
+from harness.store import RunFolder
+
+
+def run_report(run: Run, folder: RunFolder, status: str, error: str | None) -> RunReport:
+    """What to print of `run`; of a run that is not done, its error only."""
+    done = status == "done"
+    return RunReport(
+        model=run.model.name,
+        task=run.task.name,
+        recipe=run.recipe.name,
+        seed=run.seed,
+        run=folder.path.name,
+        status="diverged" if status == "diverged" else "done" if done else "failed",
+        error=error,
+        rows=[ComparisonRow.from_json(r) for r in read_jsonl(folder.path / "comparison.jsonl")]
+        if done
+        else [],
+        kinds=[KindRow.from_json(r) for r in read_jsonl(folder.path / "kinds.jsonl")]
+        if done
+        else [],
+        facts=_facts(run, folder) if done else [],
+        measured=_measured(folder) if done else [],
+        training=_curves(folder) if done else {},
+    )
+
+
+def _stage(folder: RunFolder, name: str) -> dict[str, Any]:
+    entry = folder.stage(name)
+    return entry["facts"] if entry else {}
+
+
+def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
+    data, fit = _stage(folder, "prepare"), _stage(folder, "train")
+    near = data["contamination"]
+    libraries = run.identity["weights"]["libraries"]
+    measured = _stage(folder, "measure-base")
+    facts = [
+        ("weights", ", ".join(f"{k} {v[:12]}" for k, v in run.located.identity.items())),
+        ("data", f"{data['source']}, {data['rows']:,} rows, sha256 {data['digest'][:12]}"),
+        (
+            "split",
+            f"{data['train']:,} to train on, {data['validation']:,} to validate, "
+            f"{data['test']:,} held out, of which {measured['records']:,} were asked"
+            + (f"; {data['groups']:,} groups of near-duplicates" if data["groups"] else ""),
+        ),
+        (
+            "contamination",
+            f"of the held out, {near['same_prompt']} have a training example with the same prompt, "
+            f"{near['same_target']} with the same answer, {near['near_prompt']} with a near prompt, "
+            f"{near['near_target']} with a near answer",
+        ),
+    ]
+    if skipped := {**data["skipped"], **data["repaired"]}:
+        facts.append(("data faults", ", ".join(f"{n} × {what}" for what, n in skipped.items())))
+    if fit.get("trained", True):
+        base, live = fit["base"], fit["adapter"]
+        quantized = f", {base['quantized_linears']} linears in {base['quantization']}"
+        facts += [
+            (
+                "base",
+                f"{base['dtype']} on {base['device']}"
+                + (quantized if base["quantization"] != "none" else ", not quantised"),
+            ),
+            (
+                "training",
+                f"{fit['steps']:,} steps, {fit['examples']:,} examples ({fit['epochs']:.2f} epochs), "
+                f"{fit['tokens']:,} tokens, {fit['scored_tokens']:,} of them scored"
+                + (f"; {fit['cut']} answers cut" if fit["cut"] else "")
+                + (f"; {fit['unlabelled']} examples left out" if fit["unlabelled"] else ""),
+            ),
+            (
+                "adapter",
+                f"rank {run.recipe.lora.r} on {live['modules']} linears, "
+                f"{fit['trainable_parameters']:,} parameters, live",
+            ),
+        ]
+    else:
+        facts.append(("training", "none: the answers are a script's"))
+    facts += [
+        ("decoding", _decoding(run)),
+        (
+            "references",
+            f"{measured['tokens']:,} tokens scored for the losses",
+        ),
+        ("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items())),
+        ("commit", commit()),
+    ]
+    return facts
+
+
+def _decoding(run: Run) -> str:
+    decoding = run.task.decoding
+    how = (
+        "greedy"
+        if decoding.temperature == 0
+        else f"temperature {decoding.temperature}, top-p {decoding.top_p}, seed {decoding.seed}"
+    )
+    return f"{how}, at most {decoding.max_new_tokens:,} new tokens"
+
+
+def _measured(folder: RunFolder) -> list[tuple[str, str]]:
+    entries = folder.manifest["stages"]
+    pairs = []
+    for name, entry in entries.items():
+        rate = entry["facts"].get("measured", {}).get("tokens_per_second")
+        text = f"{entry['seconds']:.1f} s"
+        pairs.append((name, f"{text} ({rate:,.0f} tokens/s)" if rate else text))
+    if peak := _stage(folder, "train").get("measured", {}).get("peak_memory_bytes"):
+        pairs.append(("peak memory", f"{peak / 2**30:.2f} GiB"))
+    return pairs
+
+
+def _curves(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
+    if not (folder.path / "log.jsonl").exists():
+        return {}
+    rows = read_jsonl(folder.path / "log.jsonl")
+    curves = {"train loss": [(row["step"], row["loss"]) for row in rows]}
+    if held := [(r["step"], r["validation"]) for r in rows if r["validation"] is not None]:
+        curves["validation loss"] = held
+    return curves
+
+
+@cache
+def commit() -> str:
+    """The commit of this code, "+ changes" where it was edited, "unknown" outside a checkout."""
+    top = Path(__file__).resolve().parents[2]
+    if not (top / ".git").exists():
+        return "unknown"
+    try:
+        head, status = (
+            subprocess.run(
+                ["git", *words], cwd=top, capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
+            for words in (
+                ("rev-parse", "--short=12", "HEAD"),
+                ("status", "--porcelain", "--untracked-files=no", "--", "harness", "tasks"),
+            )
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return f"{head} + changes" if status else head

@@ -1,0 +1,244 @@
+"""The training loop: a flat PyTorch loop over packed rows, resumable at every optimiser step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import interrupts
+from harness.config.schema import RecipeConfig
+from harness.errors import DivergedError, RunError
+from harness.models.adapter import Adapter
+from harness.models.load import Base
+from harness.tokens import TokenSample
+from harness.training.checkpoints import newest_checkpoint, save_checkpoint
+from harness.training.loss import scored_tokens, summed_nll
+from harness.training.rows import build_row, plan_rows
+from harness.training.schedule import examples_of_step, learning_rate, total_steps
+
+
+@dataclass(frozen=True, slots=True)
+class StepLog:
+    """What one optimiser step did. loss: nats a scored token; validation: the same, held back."""
+
+    step: int
+    total: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    scored: int
+    seconds: float
+    validation: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def line(self) -> str:
+        """One line for people."""
+        text = (
+            f"step {self.step}/{self.total}  loss {self.loss:.4f}  rate {self.learning_rate:.2e}  "
+            f"grad {self.grad_norm:.3f}  {self.tokens / max(self.seconds, 1e-9):.0f} tok/s"
+        )
+        return text if self.validation is None else f"{text}  validation {self.validation:.4f}"
+
+
+@dataclass(slots=True)
+class RowPlan:
+    """How a step is carried out; none of it changes what is computed beyond rounding."""
+
+    row_tokens: int
+    checkpointing: bool = False
+
+    def shrink(self, base: Base) -> bool:
+        """Ask for less memory after it ran out; False when nothing smaller is left."""
+        if not self.checkpointing:
+            self.checkpointing = True
+            enable_checkpointing(base)
+            return True
+        self.row_tokens //= 2
+        return self.row_tokens >= 64
+
+
+def plan_for(base: Base) -> RowPlan:
+    """Rows long enough to keep the hardware busy: attention's square says short on a CPU."""
+    return RowPlan(row_tokens=512 if base.device.type == "cpu" else 4096)
+
+
+def enable_checkpointing(base: Base) -> None:
+    """Keep only the layers' inputs in the forward pass and compute the rest again."""
+    base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def train(
+    base: Base,
+    adapter: Adapter,
+    samples: Sequence[TokenSample],
+    validation: Sequence[TokenSample],
+    recipe: RecipeConfig,
+    seed: int,
+    checkpoints: Path,
+    log: Callable[[StepLog], None],
+    say: Callable[[str], None],
+    resumed: Callable[[int], None] = lambda step: None,
+) -> dict[str, Any]:
+    """Train `adapter` on `samples`, each of which has a label left; returns the facts.
+
+    An optimiser step minimises the summed nll of its examples over the count of their scored
+    tokens, whatever the rows and micro-batches that it takes. Randomness (order, dropout) is a
+    function of (seed, step), so a resumed training takes the same steps.
+    `resumed(step)` is called first, with the step that the training goes on from (0: from none).
+    Raises DivergedError when loss or gradient is not finite, RunError when memory runs out at
+    the smallest plan, Interrupted after a checkpoint when a signal came.
+    """
+    total = total_steps(recipe, len(samples))
+    parameters = adapter.parameters()
+    optimizer = make_optimizer(recipe, parameters)
+    scaler = torch.amp.GradScaler(base.device.type, enabled=base.dtype == torch.float16)
+    plan = plan_for(base)
+    start = 0
+    if found := newest_checkpoint(checkpoints):
+        start, state = found
+        adapter.load_state(state["adapter"])
+        optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
+        say(f"training goes on from step {start} of {total}")
+    resumed(start)
+
+    def save(step: int) -> None:
+        state = {
+            "adapter": adapter.state(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
+        }
+        save_checkpoint(checkpoints, step, state, recipe.save_total_limit)
+
+    per_epoch = math.ceil(len(samples) / recipe.examples_per_step)
+    for step in range(start, total):
+        began = time.perf_counter()
+        rate = learning_rate(recipe, step, total)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = [samples[i] for i in examples_of_step(recipe, len(samples), seed, step)]
+        with interrupts.deferred():
+            adapter.train(True)
+            while True:
+                try:
+                    torch.manual_seed(seed * 1_000_003 + step)
+                    loss = accumulate(base, batch, plan, scaler)
+                    break
+                except torch.OutOfMemoryError as error:
+                    optimizer.zero_grad(set_to_none=True)
+                    torch.cuda.empty_cache()
+                    if not plan.shrink(base):
+                        raise RunError(
+                            f"training {base.name} runs out of memory on {base.device} even at the "
+                            "smallest rows; lower max_length, or use --quantization nf4."
+                        ) from error
+                    say(f"out of memory: going on with {plan}")
+            scaler.unscale_(optimizer)
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm))
+            value = float(loss)
+            if not math.isfinite(value) or (not math.isfinite(norm) and not scaler.is_enabled()):
+                raise DivergedError(
+                    f"training diverged at step {step + 1} (loss {value}, gradient norm {norm}); "
+                    "lower the learning rate."
+                )
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            adapter.train(False)
+            done = step + 1
+            measured = None
+            if validation and (
+                done == total or (recipe.eval_steps and done % recipe.eval_steps == 0)
+            ):
+                measured = mean_loss(base, validation, plan)
+            entry = StepLog(
+                step=done,
+                total=total,
+                epoch=done / per_epoch,
+                loss=value,
+                learning_rate=rate,
+                grad_norm=norm,
+                tokens=sum(len(sample.ids) for sample in batch),
+                scored=sum(sample.scored_tokens for sample in batch),
+                seconds=time.perf_counter() - began,
+                validation=measured,
+            )
+            log(entry)
+            due = recipe.save_steps and done % recipe.save_steps == 0 and done < total
+            if due or (interrupts.requested() and done < total):
+                save(done)
+        # Leaving the deferred block raises Interrupted where a signal came.
+    seen = [i for s in range(total) for i in examples_of_step(recipe, len(samples), seed, s)]
+    return {
+        "steps": total,
+        "epochs": total / per_epoch,
+        "examples": len(seen),
+        "tokens": sum(len(samples[i].ids) for i in seen),
+        "scored_tokens": sum(samples[i].scored_tokens for i in seen),
+        "trainable_parameters": sum(p.numel() for p in parameters),
+        "plan": asdict(plan),
+    }
+
+
+def accumulate(
+    base: Base, batch: Sequence[TokenSample], plan: RowPlan, scaler: Any
+) -> torch.Tensor:
+    """Gradients of the batch's mean nll a scored token, row by row; returns that mean."""
+    count = sum(sample.scored_tokens for sample in batch)
+    total = torch.zeros((), dtype=torch.float32, device=base.device)
+    for members in plan_rows(batch, plan.row_tokens, base.model.config):
+        loss = summed_nll(base, build_row([batch[i] for i in members], base)) / count
+        scaler.scale(loss).backward()
+        total += loss.detach()
+    return total
+
+
+def mean_loss(base: Base, samples: Sequence[TokenSample], plan: RowPlan) -> float:
+    """Nats a scored token over `samples`, under the arm that is switched on."""
+    total, count = 0.0, 0
+    for members in plan_rows(samples, plan.row_tokens, base.model.config):
+        nll, _ = scored_tokens(base, build_row([samples[i] for i in members], base))
+        total += float(nll.sum(dtype=torch.float64))
+        count += len(nll)
+    return total / max(count, 1)
+
+
+def make_optimizer(
+    recipe: RecipeConfig, parameters: list[torch.nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The optimiser that the recipe names; 8-bit and paged ones are bitsandbytes'."""
+    settings: dict[str, Any] = {
+        "lr": recipe.learning_rate,
+        "betas": (recipe.adam_beta1, recipe.adam_beta2),
+        "eps": recipe.adam_epsilon,
+        "weight_decay": recipe.weight_decay,
+    }
+    if recipe.optim == "adamw":
+        fused = parameters[0].device.type == "cuda"
+        return torch.optim.AdamW(parameters, fused=fused, **settings)
+    import bitsandbytes as bnb
+
+    kind = bnb.optim.PagedAdamW8bit if recipe.optim == "paged_adamw_8bit" else bnb.optim.AdamW8bit
+    optimizer: torch.optim.Optimizer = kind(parameters, **settings)
+    return optimizer
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that the device (on a CPU: this process) has held so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

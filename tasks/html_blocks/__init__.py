@@ -1,0 +1,1 @@
+"""The embedded task: pages and fragments composed from a seed (see generator.py)."""
