@@ -652,23 +652,33 @@ def test_garbage_for_a_manifest_counts_as_none(tmp_path: Path, kind: str) -> Non
     assert notices == [f"{manifest} is damaged and treated as absent; its stages are made again"]
 
 
-@settings(quick, max_examples=40)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    with (run := make_run(tmp_path_factory.mktemp("runs"))).lock():
+        publish(run, "data", "k", {"f": "x"})
+        run.finish("done", {"loss": 1.25, "text": "größer"})
+    return run
+
+
+@settings(quick, max_examples=100)
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_a_flipped_bit_in_the_manifest_is_found(position: float, bit: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        with (run := make_run(Path(folder), [])).lock():
-            publish(run, "data", "k", {"f": "x"})
-            run.finish("done", {"loss": 1.25, "text": "größer"})
-        path = run.path / "manifest.json"
-        data = bytearray(path.read_bytes())
-        data[int(position * len(data))] ^= 1 << bit
-        path.write_bytes(data)
+def test_a_flipped_bit_in_the_manifest_is_found(
+    finished: RunFolder, position: float, bit: int
+) -> None:
+    path = finished.path / "manifest.json"
+    whole = path.read_bytes()
+    data = bytearray(whole)
+    data[int(position * len(data))] ^= 1 << bit
+    path.write_bytes(data)
+    try:
         notices: list[str] = []
-        again = make_run(Path(folder), notices)
-        if again.manifest != run.manifest:
+        again = make_run(finished.root, notices)
+        if again.manifest != finished.manifest:
             assert not again.is_done("data", "k")
             assert again.status == "started"
             assert len(notices) == 1
+    finally:
+        path.write_bytes(whole)
 
 
 def test_a_manifest_of_another_run_is_not_used(tmp_path: Path) -> None:

@@ -22,10 +22,18 @@ _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
 def read(name: str, columns: ColumnsConfig, *, split: str, revision: str | None, task: str) -> Rows:
-    """All rows of the split. Raises MissingError (cannot be had) or DataError (unreadable)."""
+    """All rows of the split. Raises MissingError (cannot be had), DataError or StorageError."""
+    missing = problem(name, task)
+    if missing:
+        raise MissingError(missing)
     with quiet_datasets() as datasets:
+        offline = datasets.config.HF_HUB_OFFLINE
+        # Without this the client retries an unreachable hub for 24 s before it takes the cache.
+        datasets.config.HF_HUB_OFFLINE = offline or _is_offline() or not _reachable()
         try:
-            loaded = datasets.load_dataset(name, split=split, revision=revision)
+            loaded = datasets.load_dataset(
+                name, split=split, revision=revision, cache_dir=str(_cache_folder())
+            )
             used = [column for column in used_columns(columns) if column in loaded.column_names]
             return Rows(list(loaded.column_names), list(loaded.select_columns(used)))
         except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
@@ -44,6 +52,8 @@ def read(name: str, columns: ColumnsConfig, *, split: str, revision: str | None,
                 f"the data set {name} of task '{task}' could not be had "
                 f"({type(error).__name__}): {_mend(task)}."
             ) from error
+        finally:
+            datasets.config.HF_HUB_OFFLINE = offline
 
 
 def problem(name: str, task: str) -> str | None:
@@ -76,20 +86,29 @@ def _is_offline() -> bool:
     )
 
 
-def _cached(name: str) -> bool:
-    """Whether `datasets` has prepared it before: <cache>/<owner>___<name>/<config>/<version>/."""
+def _cache_folder() -> Path:
+    """Where `datasets` keeps what it has prepared."""
     from huggingface_hub import constants
 
-    default = Path(os.environ.get("HF_HOME", constants.HF_HOME), "datasets")
-    root = Path(os.environ.get("HF_DATASETS_CACHE", default)).expanduser()
-    folder = name.replace("/", "___").casefold()
+    default = Path(os.environ.get("HF_HOME") or constants.HF_HOME, "datasets")
+    return Path(os.environ.get("HF_DATASETS_CACHE") or default).expanduser()
+
+
+def _cached(name: str) -> bool:
+    """Whether it has been prepared before: <cache>/<owner>___<name>/<config>/<version>/<hash>."""
+    root = _cache_folder()
     if not root.is_dir():
         return False
     return any(
-        glob.glob(os.path.join(glob.escape(str(entry)), "*", "*", "*"))
+        glob.glob(os.path.join(glob.escape(str(entry)), "*", "*", "*", "*.arrow"))
         for entry in root.iterdir()
-        if entry.name.casefold() == folder
+        if _plain(entry.name) == _plain(name)
     )
+
+
+def _plain(name: str) -> str:
+    """A name without case and underscores: `datasets` writes `MyData` as `my_data`."""
+    return name.replace("/", "").replace("_", "").casefold()
 
 
 def _reachable() -> bool:

@@ -44,7 +44,7 @@ def check(path: str) -> Path:
 
     Raises DataError in one sentence.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     mode = _mode(place)
     if stat.S_ISDIR(mode):
         _check_folder(place)
@@ -180,7 +180,11 @@ def _check_sizes(files: list[Path]) -> None:
 def _resolve(
     datasets: Any, folder: Path, split: str, temporary: str
 ) -> tuple[list[Path], str, str]:
-    """The files of the split, their kind and CSV delimiter, by the hub's rules for folders."""
+    """The files of the split, their kind and CSV delimiter, by the hub's rules for folders.
+
+    Those read the README's `configs`, know splits by file names, and where kinds are mixed take
+    the commonest only; a local copy must give what the hub gives, so nothing is added to them.
+    """
     try:
         builder = datasets.load_dataset_builder(str(folder.resolve()), cache_dir=temporary)
         found = {str(name): list(files) for name, files in builder.config.data_files.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.config.schema import ColumnsConfig
 
-_NAMES_SHOWN = 10
+_NAMES_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ def shown(path: str | Path) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names in quotes, the first ten of them."""
+    """Names in quotes, the first eight of them."""
     every = list(names)
-    text = ", ".join(f"'{one_line(name, 40)}'" for name in every[:_NAMES_SHOWN]) or "none"
+    text = ", ".join(f"'{one_line(name, 30)}'" for name in every[:_NAMES_SHOWN]) or "none"
     more = len(every) - _NAMES_SHOWN
     return f"{text} and {more} more" if more > 0 else text

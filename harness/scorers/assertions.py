@@ -83,7 +83,8 @@ def _selector(selector: str) -> SoupSieve:
 
     try:
         return soupsieve.compile(selector)
-    except (soupsieve.SelectorSyntaxError, TypeError, ValueError) as error:
+    # RuntimeError: what soupsieve knows but does not do, as pseudo-elements.
+    except (soupsieve.SelectorSyntaxError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".:")
         raise UsageError(
             f"The assertion's selector {selector!r} is no CSS selector ({reason}): "

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup
 
 MAX_CHARACTERS = 400_000
-MAX_WORK = 1_000_000
+MAX_WORK = 750_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ _UNFINISHED = frozenset(
         "eof-in-attribute-value-no-quotes",
         "expected-attribute-name-but-got-eof",
         "expected-attribute-value-but-got-eof",
-        "expected-closing-tag-but-got-eof",
         "expected-end-of-tag-but-got-eof",
         "unexpected-EOF-after-attribute-value",
         "unexpected-EOF-after-solidus-in-tag",
