@@ -25,7 +25,10 @@ def dry_run(options: Options) -> str:
     lines = []
     runs = plan_runs(options)
     for number, run in enumerate(runs, 1):
-        lines += [f"{number} of {len(runs)}: {run.label}", *(f"  {line}" for line in _plan(run, options))]
+        lines += [
+            f"{number} of {len(runs)}: {run.label}",
+            *(f"  {line}" for line in _plan(run, options)),
+        ]
     return "\n".join(lines)
 
 
@@ -49,7 +52,8 @@ def _plan(run: Run, options: Options) -> list[str]:
         f"samples  {len(parts.train):,} to train on, {len(parts.validation):,} to validate, "
         f"{len(asked):,} of {len(parts.test):,} held out to answer",
         f"steps    {steps:,} of {recipe.examples_per_step} examples",
-        f"tokens   about {examples * mean:,.0f} to train on, at most {answers:,} to generate an arm",
+        f"tokens   about {examples * mean:,.0f} to train on, "
+        f"at most {answers:,} to generate for each arm",
         f"disk     about {disk / 2**20:,.0f} MiB while it trains{_weights(run)}",
         f"cached   {', '.join(cached) or 'nothing'}",
     ]
@@ -63,5 +67,7 @@ def _tokens(run: Run, example: Example) -> float:
 def _weights(run: Run) -> str:
     source = run.model.source
     if source.kind == "gguf-package" and not converted_folder(source).exists():
-        return f"; {2 * run.model.parameters / 2**30:.1f} GiB in the cache for the converted weights"
+        return (
+            f"; {2 * run.model.parameters / 2**30:.1f} GiB in the cache for the converted weights"
+        )
     return ""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.config.registry import Registry
+from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
 from harness.data.load import available
 from harness.hub import reachable, token
 from harness.machine import available_memory, cpu_has_bf16, has_gpu
@@ -26,8 +28,12 @@ def listing(kind: str, extra: Path | None, runs: Path) -> str:
         return _columns(rows) if rows else f"no runs in {runs}"
     if kind == "scorers":
         return _columns([(name, describe(name)) for name in scorer_names()])
-    read = {"models": registry.model, "tasks": registry.task, "recipes": registry.recipe}[kind]
-    return _columns([(name, read(name).description) for name in registry.names(kind)])
+    read: dict[str, Callable[[str], ModelConfig | TaskConfig | RecipeConfig]] = {
+        "models": registry.model,
+        "tasks": registry.task,
+        "recipes": registry.recipe,
+    }
+    return _columns([(name, read[kind](name).description) for name in registry.names(kind)])
 
 
 def doctor(extra: Path | None) -> str:
@@ -57,7 +63,7 @@ def doctor(extra: Path | None) -> str:
     return _columns([*rows, *models, *tasks])
 
 
-def _columns(rows: list[tuple[str, ...]]) -> str:
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

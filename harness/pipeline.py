@@ -1,4 +1,4 @@
-"""The whole flow of a `run` command: prepare → train → generate → measure → score → compare → report."""
+"""The flow of `run`: prepare → train → generate → measure → score → compare → report."""
 
 from __future__ import annotations
 

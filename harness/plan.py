@@ -8,7 +8,7 @@ stages before it. No torch is imported here.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -225,7 +225,7 @@ def _versions(*names: str) -> dict[str, str]:
 
 @cache
 def code(*parts: str) -> str:
-    """Hash of the source of the package's files and folders named: changed code makes stages anew."""
+    """Hash of the source files named (folders whole): changed code makes its stages anew."""
     files: list[Path] = []
     for part in parts:
         place = _PACKAGE / part

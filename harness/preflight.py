@@ -1,4 +1,4 @@
-"""What a command needs and this machine lacks, found before any work and without importing torch."""
+"""What a command needs and this machine lacks, found before any work and without torch."""
 
 from __future__ import annotations
 

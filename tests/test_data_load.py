@@ -407,7 +407,7 @@ def test_a_name_server_that_never_answers_does_not_hang_the_check(
 ) -> None:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr("harness.data.hub._PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("harness.hub.PROBE_SECONDS", 0.2)
 
     def never(*_: object) -> None:
         time.sleep(1.0)

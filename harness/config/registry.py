@@ -58,15 +58,15 @@ class Registry:
         return sorted(self._files(kind))
 
     def path(self, kind: str, name: str) -> Path:
-        """The file of an entry. Raises UsageError, with the nearest name, for one that is not there."""
+        """The file of an entry. UsageError, naming the nearest, where it is not there."""
         from harness.config.schema import valid_name
 
         if not valid_name(name):
             if hint := near(name.lower(), self._files(kind)):
                 raise UsageError(f"there is no {kind[:-1]} named {printable(name)}; {hint}")
             raise UsageError(
-                f"{printable(name)} cannot name a {kind[:-1]}: a name has 1 to 64 of a-z, 0-9, '.', "
-                f"'_' and '-'; there are {', '.join(self.names(kind))}."
+                f"{printable(name)} cannot name a {kind[:-1]}: a name has 1 to 64 of a-z, 0-9, "
+                f"'.', '_' and '-'; there are {', '.join(self.names(kind))}."
             )
         files = self._files(kind)
         if name not in files:
@@ -81,7 +81,7 @@ class Registry:
         return _read(self.path("models", name), name, ModelConfig.model_validate)
 
     def recipe(self, name: str, overrides: Mapping[str, Any] | None = None) -> RecipeConfig:
-        """The recipe `name`, with `overrides` (from the command line) applied. Raises UsageError."""
+        """The recipe `name` with `overrides` from the command line. Raises UsageError."""
         from harness.config.schema import RecipeConfig
 
         recipe = _read(self.path("recipes", name), name, RecipeConfig.model_validate)

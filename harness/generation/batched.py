@@ -18,7 +18,7 @@ from harness.models.load import Base
 from harness.records import Arm, Example, Generation, SampleLoss
 from harness.tokens import Codec
 from harness.training.loop import plan_for
-from harness.training.loss import head_logits, scored_tokens
+from harness.training.loss import first_choice, head_logits, scored_tokens
 from harness.training.rows import build_row, plan_rows
 
 
@@ -206,9 +206,9 @@ def _generator(seed: int, identity: str) -> torch.Generator:
 
 
 def _choose(logits: Tensor, decoding: DecodingConfig, live: list[_Answer]) -> Tensor:
-    """Next token of each row [B] of logits [B, V]: the likeliest, or drawn from the top_p nucleus."""
+    """Next token [B] of logits [B, V]: the likeliest, or one drawn from the top_p nucleus."""
     if decoding.temperature == 0:
-        return logits.argmax(-1)
+        return first_choice(logits)
     drawn = []
     for row, answer in zip(logits.float().cpu() / decoding.temperature, live, strict=True):
         p, order = torch.sort(torch.softmax(row, -1), descending=True, stable=True)

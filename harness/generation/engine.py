@@ -1,4 +1,4 @@
-"""What answers prompts: two verbs, generate and measure. Engines keep to it, the pipeline calls it."""
+"""What answers prompts: two verbs, generate and measure, that every engine has."""
 
 from __future__ import annotations
 

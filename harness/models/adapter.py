@@ -123,7 +123,7 @@ class Adapter:
         if not layers or len(layers) != len(expected):
             raise AdapterError(
                 f"the adapter is on {len(layers)} of {len(expected)} linear layers of "
-                f"{self.base.name}; its files do not belong to this model, delete the run and retry."
+                f"{self.base.name}; its files are of another model, delete the run and retry."
             )
         norms = [
             torch.linalg.matrix_norm(
@@ -135,7 +135,7 @@ class Adapter:
         with torch.inference_mode():
             logits = {}
             for arm in ("base", "tuned"):
-                with self.arm(arm):  # type: ignore[arg-type]
+                with self.arm(arm):
                     logits[arm] = self.base.model(
                         input_ids=ids, use_cache=False, logits_to_keep=1
                     ).logits.float()

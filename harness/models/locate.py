@@ -15,8 +15,8 @@ from pathlib import Path
 
 from harness.config.schema import GgufPackageSource, HubSource, LocalSource, ModelConfig
 from harness.errors import MissingError
-from harness.machine import has_gpu
 from harness.hub import cached_snapshot, reachable, token
+from harness.machine import has_gpu
 from harness.store import file_digest
 
 CPU_PARAMETER_LIMIT = 2_000_000_000
@@ -94,7 +94,8 @@ def _hub_needs(model: ModelConfig, source: HubSource, lacks: list[str], mends: l
     if source.gated and token() is None:
         lacks.append(f"a token for the gated repository {source.repo}")
         mends.append(
-            f"accept the licence at https://huggingface.co/{source.repo} and set HF_TOKEN, or {local}"
+            f"accept the licence at https://huggingface.co/{source.repo} and set HF_TOKEN, "
+            f"or {local}"
         )
         return
     if fault := _disk_fault(Path(os.environ.get("HF_HOME", "~/.cache")), 2 * model.parameters):

@@ -71,7 +71,7 @@ def _score_columns(context: Context, examples: Sequence[Example]) -> list[Column
 
 
 def _loss_columns(context: Context, examples: Sequence[Example]) -> list[Column]:
-    """Cross-entropy and its kin: means weighted by tokens (or bytes), so that they are the corpus'."""
+    """Cross-entropy and its kin, weighted by tokens (or bytes): the mean is the corpus'."""
     losses: dict[str, dict[str, SampleLoss]] = {
         arm: {
             row["id"]: SampleLoss(**row)

@@ -42,8 +42,8 @@ def train(context: Context) -> None:
         )
     if unlabelled or cut:
         context.say(
-            f"{run.task.name}: at {longest} tokens {cut} answers are cut, and {unlabelled} examples "
-            "have no answer left and are not trained on"
+            f"{run.task.name}: at {longest} tokens {cut} answers are cut, and {unlabelled} "
+            "examples have no answer left and are not trained on"
         )
     samples = [codec.sample(e, longest) for e in context.examples("validation")]
     validation = [sample for sample in samples if sample.scored_tokens > 0]

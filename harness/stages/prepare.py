@@ -41,8 +41,8 @@ def prepare(context: Context) -> None:
         for what, count in {**loaded.skipped, **loaded.repaired}.items():
             context.say(f"{run.task.name}: {count} × {what}")
         context.say(
-            f"{run.task.name}: {len(parts.train)} to train on, {len(parts.validation)} to validate, "
-            f"{len(parts.test)} held out; of these {near.near_target} have a near copy of their "
-            f"answer in training, {near.near_prompt} of their prompt"
+            f"{run.task.name}: {len(parts.train)} to train on, {len(parts.validation)} to validate "
+            f"on, {len(parts.test)} held out; of these {near.near_target} have a near copy of "
+            f"their answer in training, {near.near_prompt} of their prompt"
         )
         context.publish("prepare", files, facts, seconds())

@@ -57,9 +57,9 @@ def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
         ),
         (
             "contamination",
-            f"of the held out, {near['same_prompt']} have a training example with the same prompt, "
-            f"{near['same_target']} with the same answer, {near['near_prompt']} with a near prompt, "
-            f"{near['near_target']} with a near answer",
+            f"held-out rows with a training row of the same prompt: {near['same_prompt']}, the "
+            f"same answer: {near['same_target']}, a near prompt: {near['near_prompt']}, a near "
+            f"answer: {near['near_target']}",
         ),
     ]
     if skipped := {**data["skipped"], **data["repaired"]}:
@@ -75,8 +75,9 @@ def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
             ),
             (
                 "training",
-                f"{fit['steps']:,} steps, {fit['examples']:,} examples ({fit['epochs']:.2f} epochs), "
-                f"{fit['tokens']:,} tokens, {fit['scored_tokens']:,} of them scored"
+                f"{fit['steps']:,} steps, {fit['examples']:,} examples "
+                f"({fit['epochs']:.2f} epochs), {fit['tokens']:,} tokens, "
+                f"{fit['scored_tokens']:,} of them scored"
                 + (f"; {fit['cut']} answers cut" if fit["cut"] else "")
                 + (f"; {fit['unlabelled']} examples left out" if fit["unlabelled"] else ""),
             ),

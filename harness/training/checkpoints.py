@@ -33,7 +33,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], limit: int) 
 
 
 def newest_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    """The last checkpoint that is whole, as (step, state), or None. Damaged ones are passed over."""
+    """The last whole checkpoint as (step, state), or None; damaged ones are passed over."""
     for step, path in _found(folder):
         try:
             seal = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))

@@ -27,7 +27,7 @@ def learning_rate(recipe: RecipeConfig, step: int, total: int) -> float:
 
 
 def total_steps(recipe: RecipeConfig, examples: int) -> int:
-    """Optimiser steps of a training over `examples` examples; the last of an epoch may be smaller."""
+    """Optimiser steps over `examples` examples; the last of an epoch may be smaller."""
     per_epoch = math.ceil(examples / recipe.examples_per_step)
     steps = max(1, math.ceil(per_epoch * recipe.num_train_epochs))
     return steps if recipe.max_steps is None else min(steps, recipe.max_steps)
