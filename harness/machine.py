@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -23,6 +25,19 @@ def available_memory() -> int | None:
     except (OSError, ValueError):
         return None
     return None
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed instead of handing it back to the system.
+
+    A model on a CPU frees and asks for the same large buffers at every step; fetching fresh pages
+    each time costs a quarter of a training step. glibc only; elsewhere nothing changes.
+    """
+    mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def cpu_has_bf16() -> bool:

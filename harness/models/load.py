@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harness.config.schema import GgufPackageSource, ModelConfig, Precision, Quantization
 from harness.errors import AdapterError, MissingError, RunError
-from harness.machine import cpu_has_bf16
+from harness.machine import cpu_has_bf16, keep_freed_memory
 from harness.models.convert import ensure_converted
 from harness.models.families import expected_linears, linear_names, use_plain_linears
 from harness.models.locate import Located
@@ -94,6 +94,8 @@ def load_base(
     common = {"local_files_only": True} if local else {"revision": located.revision}
     device = pick_device()
     dtype = pick_dtype(precision, device)
+    if device.type == "cpu":
+        keep_freed_memory()
     use_plain_linears()
     with quiet():
         try:

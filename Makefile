@@ -1,0 +1,32 @@
+# make run   set up .venv and do the main job on the embedded default
+# make test  set up what is missing and pass the tests, offline
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint
+
+run: $(VENV)/.run-ready
+	$(BIN)/python -m harness run
+
+test: $(VENV)/.test-ready
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/.lint-ready
+	$(BIN)/ruff check harness tasks tests
+	$(BIN)/ruff format --check harness tasks tests
+	$(BIN)/mypy --strict harness
+
+$(VENV)/.run-ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "$(PYTHON) is Python %d.%d; 3.11 or newer is needed: make PYTHON=python3.12 …" % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.test-ready: $(VENV)/.run-ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/.lint-ready: $(VENV)/.run-ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

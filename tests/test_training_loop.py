@@ -1,0 +1,240 @@
+"""The loop: accumulation, resumption, faults, and that it learns."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.config.schema import LoraSettings, RecipeConfig
+from harness.errors import DivergedError, Interrupted, RunError, UsageError
+from harness.models.adapter import Adapter
+from harness.tokens import TokenSample
+from harness.training import loop
+from harness.training.checkpoints import newest_checkpoint, save_checkpoint
+from harness.training.loop import RowPlan, StepLog, accumulate, train
+from harness.training.schedule import examples_of_step, learning_rate, total_steps
+from tests.test_training_rows import sample
+from tests.tiny import FAMILIES, base_of
+
+LENGTHS = [(13, 5), (30, 1), (21, 20), (9, 2), (40, 12), (17, 8), (25, 3), (11, 10)]
+SAMPLES = [sample(str(i), *shape, seed=i) for i, shape in enumerate(LENGTHS)]
+
+
+def recipe(**changes: Any) -> RecipeConfig:
+    values: dict[str, Any] = {
+        "name": "test",
+        "precision": "fp32",
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "num_train_epochs": 3.0,
+        "learning_rate": 1e-2,
+        "lora": LoraSettings(r=4, lora_alpha=8.0, lora_dropout=0.1),
+    }
+    return RecipeConfig(**{**values, **changes})
+
+
+def fit(
+    folder: Path,
+    samples: list[TokenSample] | None = None,
+    on_step: Callable[[StepLog], None] = lambda entry: None,
+    **changes: Any,
+) -> tuple[list[StepLog], dict[str, torch.Tensor]]:
+    """Train a fresh adapter on a fresh tiny llama; what was logged and the adapter's weights."""
+    base = base_of("llama")
+    settings = recipe(**changes)
+    adapter = Adapter.attach(base, settings.lora, seed=0)
+    entries: list[StepLog] = []
+
+    def log(entry: StepLog) -> None:
+        entries.append(entry)
+        on_step(entry)
+
+    train(base, adapter, samples or SAMPLES, [], settings, 0, folder, log, lambda line: None)
+    return entries, adapter.state()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_of_an_accumulated_step_equal_those_of_one_batch(family: str) -> None:
+    base = base_of(family)
+    adapter = Adapter.attach(base, LoraSettings(r=4), seed=0)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.normal_(std=0.1)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+
+    def gradients(capacity: int) -> list[torch.Tensor]:
+        for parameter in adapter.parameters():
+            parameter.grad = None
+        accumulate(base, SAMPLES, RowPlan(capacity), scaler)
+        return [p.grad.clone() for p in adapter.parameters() if p.grad is not None]
+
+    # The second witness: one padded batch through transformers' own loss.
+    width = max(len(s.ids) for s in SAMPLES)
+    ids = torch.tensor([list(s.ids) + [0] * (width - len(s.ids)) for s in SAMPLES])
+    mask = torch.tensor([[1] * len(s.ids) + [0] * (width - len(s.ids)) for s in SAMPLES])
+    labels = torch.full_like(ids, -100)
+    for row, s in enumerate(SAMPLES):
+        first = max(s.prompt_tokens, 1)
+        labels[row, first : len(s.ids)] = torch.tensor(s.ids[first:])
+    for parameter in adapter.parameters():
+        parameter.grad = None
+    base.model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss.backward()
+    wanted = [p.grad.clone() for p in adapter.parameters() if p.grad is not None]
+
+    assert len(wanted) == len(adapter.parameters())
+    for capacity in (16, 64, 10_000):
+        found = gradients(capacity)
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_the_logged_loss_is_the_mean_over_scored_tokens(tmp_path: Path) -> None:
+    entries, _ = fit(tmp_path, max_steps=1, gradient_accumulation_steps=4, lora=LoraSettings(r=2))
+    base = base_of("llama")
+    ids = [torch.tensor([s.ids]) for s in SAMPLES]
+    nll, count = 0.0, 0
+    for s, each in zip(SAMPLES, ids, strict=True):
+        with torch.inference_mode():
+            logp = torch.log_softmax(base.model(input_ids=each).logits[0], -1)
+        for at in range(max(s.prompt_tokens, 1), len(s.ids)):
+            nll -= float(logp[at - 1, s.ids[at]])
+            count += 1
+    assert entries[0].scored == count
+    assert entries[0].loss == pytest.approx(nll / count, rel=1e-5)
+
+
+def test_resuming_anywhere_gives_the_same_curve_and_weights(tmp_path: Path) -> None:
+    whole, weights = fit(tmp_path / "whole")
+    assert [entry.step for entry in whole] == [1, 2, 3, 4, 5, 6]  # two steps an epoch
+    for stop in (1, 3, 5):
+        folder = tmp_path / str(stop)
+
+        class Kill(Exception):
+            pass
+
+        def kill(entry: StepLog, at: int = stop) -> None:
+            if entry.step == at + 1:
+                raise Kill
+
+        with pytest.raises(Kill):
+            fit(folder, on_step=kill, save_steps=1)
+        found = newest_checkpoint(folder)
+        assert found is not None
+        assert found[0] == stop
+        rest, resumed = fit(folder, save_steps=1)
+        assert [(e.step, e.loss, e.grad_norm) for e in rest] == [
+            (e.step, e.loss, e.grad_norm) for e in whole[stop:]
+        ]
+        assert all(torch.equal(resumed[name], weights[name]) for name in weights)
+
+
+def test_an_8_bit_optimizer_resumes_too(tmp_path: Path) -> None:
+    # Small tensors stay in 32 bits in bitsandbytes; rank 64 gives matrices over its threshold.
+    lora = LoraSettings(r=64)
+    whole, weights = fit(tmp_path / "whole", optim="adamw_8bit", lora=lora)
+
+    def kill(entry: StepLog) -> None:
+        if entry.step == 4:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fit(tmp_path / "cut", on_step=kill, optim="adamw_8bit", lora=lora, save_steps=1)
+    rest, resumed = fit(tmp_path / "cut", optim="adamw_8bit", lora=lora)
+    assert [e.loss for e in rest] == [e.loss for e in whole[3:]]
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
+
+
+def test_a_signal_leaves_a_checkpoint_of_the_step_that_ended(tmp_path: Path) -> None:
+    import os
+    import signal
+
+    from harness import interrupts
+
+    def interrupt(entry: StepLog) -> None:
+        if entry.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted), interrupts.handling():
+        fit(tmp_path, on_step=interrupt)
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[0] == 2
+
+
+def test_checkpoints_are_limited_and_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {"x": torch.tensor(step)}, limit=2)
+    assert sorted(f.name for f in tmp_path.glob("*.pt")) == ["step-00000002.pt", "step-00000003.pt"]
+    newest = tmp_path / "step-00000003.pt"
+    newest.write_bytes(newest.read_bytes()[:-9])
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    assert found[0] == 2
+    (tmp_path / "step-00000002.json").write_text("[]")
+    assert newest_checkpoint(tmp_path) is None
+
+
+def test_nan_stops_the_training_as_diverged(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="lower the learning rate"):
+        fit(tmp_path, learning_rate=1e30, max_grad_norm=1e30, num_train_epochs=20.0)
+
+
+def test_out_of_memory_shrinks_the_plan_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = fit(tmp_path / "whole", lora=LoraSettings(r=4))
+    real, failures = loop.accumulate, itertools.count()
+
+    def short(base: Any, batch: Any, plan: RowPlan, scaler: Any) -> torch.Tensor:
+        if next(failures) < 3:
+            raise torch.OutOfMemoryError
+        return real(base, batch, plan, scaler)
+
+    monkeypatch.setattr(loop, "accumulate", short)
+    said: list[str] = []
+    base = base_of("llama")
+    settings = recipe(lora=LoraSettings(r=4))
+    adapter = Adapter.attach(base, settings.lora, seed=0)
+    entries: list[StepLog] = []
+    facts = train(base, adapter, SAMPLES, [], settings, 0, tmp_path, entries.append, said.append)
+    assert len(said) == 3
+    assert all("out of memory" in line for line in said)
+    assert facts["plan"] == {"row_tokens": 128, "checkpointing": True}
+    assert [e.loss for e in entries] == pytest.approx([e.loss for e in whole], rel=1e-4)
+
+    monkeypatch.setattr(loop, "accumulate", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    with pytest.raises(RunError, match="runs out of memory"):
+        fit(tmp_path / "never")
+
+
+def test_steps_epochs_and_order() -> None:
+    settings = recipe(num_train_epochs=2.5)
+    assert total_steps(settings, 10) == 8  # three steps an epoch
+    assert total_steps(recipe(max_steps=4), 10) == 4
+    for epoch in (0, 1):
+        seen = [i for s in range(3) for i in examples_of_step(settings, 10, 7, 3 * epoch + s)]
+        assert sorted(seen) == list(range(10))
+    assert examples_of_step(settings, 10, 7, 0) != examples_of_step(settings, 10, 8, 0)
+
+
+def test_learning_rate_warms_up_and_ends_near_zero() -> None:
+    for kind in ("cosine", "linear", "constant"):
+        settings = recipe(lr_scheduler_type=kind, warmup_ratio=0.1)
+        rates = [learning_rate(settings, step, 100) for step in range(100)]
+        assert rates[:10] == pytest.approx([1e-2 * (i + 1) / 11 for i in range(10)])
+        assert max(rates) == rates[10] == 1e-2
+        assert rates[10:] == sorted(rates[10:], reverse=True)
+        assert rates[-1] == 1e-2 if kind == "constant" else rates[-1] < 3e-4
+    cosine = recipe(lr_scheduler_type="cosine", warmup_ratio=0.0)
+    assert learning_rate(cosine, 50, 100) == pytest.approx(5e-3)
+
+
+def test_target_modules_that_do_not_exist_are_named() -> None:
+    with pytest.raises(UsageError, match=r"query_key_value.*its linear layers are down_proj"):
+        Adapter.attach(base_of("llama"), LoraSettings(target_modules=["query_key_value"]), 0)
