@@ -20,7 +20,14 @@ from harness.tokens import Codec
 from tests.tiny import FAMILIES, base_of
 
 TEMPLATE = "### {}\n"
-PROMPTS = ["a", "a list of three fruits", "<p>", "中", "a heading that says hello, and no more", "b"]
+PROMPTS = [
+    "a",
+    "a list of three fruits",
+    "<p>",
+    "中",
+    "a heading that says hello, and no more",
+    "b",
+]
 EXAMPLES = [Example(f"{i}", prompt, f"<p>{prompt}</p>") for i, prompt in enumerate(PROMPTS)]
 GREEDY = DecodingConfig(max_new_tokens=12)
 
@@ -49,18 +56,17 @@ def test_batched_generation_equals_one_by_one(family: str, arm: Any) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_generation_equals_transformers_own(family: str) -> None:
     made = engine(family)
-    with made.adapter.arm("tuned"):
-        for answer in made.generate("tuned", EXAMPLES, GREEDY, ()):
-            example = next(e for e in EXAMPLES if e.id == answer.id)
-            prompt = made.codec.prompt_ids(example.prompt)
-            out = made.base.model.generate(
-                torch.tensor([prompt]), max_new_tokens=12, do_sample=False, pad_token_id=0
-            )[0, len(prompt) :].tolist()
-            ended = 0 in out
-            wanted = out[: out.index(0)] if ended else out
-            assert answer.text == made.codec.decode(wanted)
-            assert answer.finish_reason == ("stop" if ended else "length")
-            assert answer.completion_tokens == len(wanted)
+    for answer in made.generate("tuned", EXAMPLES, GREEDY, ()):
+        example = next(e for e in EXAMPLES if e.id == answer.id)
+        prompt = made.codec.prompt_ids(example.prompt)
+        out = made.base.model.generate(
+            torch.tensor([prompt]), max_new_tokens=12, do_sample=False, pad_token_id=0
+        )[0, len(prompt) :].tolist()
+        ended = 0 in out
+        wanted = out[: out.index(0)] if ended else out
+        assert answer.text == made.codec.decode(wanted)
+        assert answer.finish_reason == ("stop" if ended else "length")
+        assert answer.completion_tokens == len(wanted)
 
 
 def test_arms_differ_and_the_base_is_the_bare_model() -> None:
@@ -123,9 +129,7 @@ def test_out_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     made.say = said.append
     assert {g.id: g for g in made.generate("base", EXAMPLES, GREEDY, ())} == whole
     assert said[0] == "out of memory: 6 prompts at a time become 3"
-    monkeypatch.setattr(
-        made, "_decode", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError)
-    )
+    monkeypatch.setattr(made, "_decode", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(RunError, match="for one prompt"):
         list(made.generate("base", EXAMPLES, GREEDY, ()))
 
@@ -193,7 +197,10 @@ def test_a_saved_adapter_is_plain_pefts(family: str, tmp_path: Path) -> None:
     with torch.inference_mode():
         wanted = made.base.model(input_ids=ids).logits
     made.adapter.save(tmp_path)
-    assert "/" not in json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert (
+        "/"
+        not in json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
+    )
     made.adapter.detach()
     plain = PeftModel.from_pretrained(made.base.model, tmp_path)
     with torch.inference_mode():

@@ -205,10 +205,12 @@ def test_out_of_memory_shrinks_the_plan_and_says_so(
     facts = train(base, adapter, SAMPLES, [], settings, 0, tmp_path, entries.append, said.append)
     assert len(said) == 3
     assert all("out of memory" in line for line in said)
-    assert facts["plan"] == {"row_tokens": 128, "checkpointing": True}
+    assert facts["plan"] == {"row_tokens": 64, "checkpointing": True}
     assert [e.loss for e in entries] == pytest.approx([e.loss for e in whole], rel=1e-4)
 
-    monkeypatch.setattr(loop, "accumulate", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    monkeypatch.setattr(
+        loop, "accumulate", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError)
+    )
     with pytest.raises(RunError, match="runs out of memory"):
         fit(tmp_path / "never")
 

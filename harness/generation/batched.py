@@ -98,7 +98,7 @@ class BatchedEngine:
     def _decode(
         self, arm: Arm, answers: list[_Answer], decoding: DecodingConfig
     ) -> Iterator[Generation]:
-        from transformers import DynamicCache
+        from harness.generation.cache import roomy_cache
 
         device = self.base.device
         limit = min(decoding.max_new_tokens, self.base.context - 1)
@@ -113,12 +113,12 @@ class BatchedEngine:
         for answer in answers:
             if decoding.temperature > 0:
                 answer.randomness = _generator(decoding.seed, answer.example.id)
-        cache = DynamicCache(config=self.base.model.config)
+        cache = roomy_cache(self.base.model.config, limit)
         live = list(answers)
         while live:
             interrupts.check()
-            with self.adapter.arm(arm):
-                states = self._forward(ids, mask, positions, cache)
+            self.adapter.use(arm)
+            states = self._forward(ids, mask, positions, cache)
             tokens = _choose(head_logits(self.base, states), decoding, live)
             kept: list[int] = []
             for index, (answer, token) in enumerate(zip(live, tokens.tolist(), strict=True)):
@@ -144,7 +144,7 @@ class BatchedEngine:
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """Hidden states [B, D] of the last position."""
         base = self.base
-        with torch.autocast(base.device.type, base.dtype, enabled=base.dtype != torch.float32):
+        with base.autocast():
             states = base.decoder(
                 input_ids=ids,
                 attention_mask=mask,
@@ -182,8 +182,8 @@ class BatchedEngine:
             if all(sample.id in done for sample in row.samples):
                 continue
             interrupts.check()
-            with self.adapter.arm(arm):
-                nll, correct = scored_tokens(self.base, row)
+            self.adapter.use(arm)
+            nll, correct = scored_tokens(self.base, row)
             for index, sample in enumerate(row.samples):
                 mine = row.owners == index
                 if sample.id not in done:

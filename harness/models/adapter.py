@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,22 @@ from harness.errors import AdapterError, UsageError
 from harness.models.families import linear_names
 from harness.models.load import Base
 from harness.models.quiet import quiet
-from harness.records import Arm
+from harness.records import ARMS, Arm
 
 
 class Adapter:
     """An adapter on `base`. Base.model holds its layers while it is on; `detach` removes them.
 
-    There is one base: `arm("base")` switches the adapter off, `arm("tuned")` on.
+    There is one base: `use("base")` switches the adapter off, `use("tuned")` on.
     """
 
     def __init__(self, base: Base, peft_model: Any) -> None:
         self.base = base
         self._peft = peft_model
+        self._arm: Arm = "tuned"
+        for layer in self.layers().values():
+            # Under autocast the input need not be widened to the adapter's float32 first.
+            layer.cast_input_dtype_enabled = base.dtype == torch.float32
 
     @classmethod
     def attach(cls, base: Base, settings: LoraSettings, seed: int) -> Adapter:
@@ -92,14 +94,12 @@ class Adapter:
         """Adapter dropout on or off."""
         self._peft.train(mode)
 
-    @contextmanager
-    def arm(self, arm: Arm) -> Iterator[None]:
-        """Within, the model answers as `arm`."""
-        if arm == "tuned":
-            yield
-        else:
-            with self._peft.disable_adapter():
-                yield
+    def use(self, arm: Arm) -> None:
+        """From now on the model answers as `arm`. Switching visits every layer, so only then."""
+        if arm != self._arm:
+            switch = self._peft.base_model
+            switch.enable_adapter_layers() if arm == "tuned" else switch.disable_adapter_layers()
+            self._arm = arm
 
     def layers(self) -> dict[str, Any]:
         """Name to module of every layer that carries the adapter."""
@@ -132,13 +132,12 @@ class Adapter:
             for layer in layers.values()
         ]
         ids = torch.tensor([probe], device=self.base.device)
-        with torch.inference_mode():
-            logits = {}
-            for arm in ("base", "tuned"):
-                with self.arm(arm):
-                    logits[arm] = self.base.model(
-                        input_ids=ids, use_cache=False, logits_to_keep=1
-                    ).logits.float()
+        logits = {}
+        with torch.inference_mode(), self.base.autocast():
+            for arm in ARMS:
+                self.use(arm)
+                out = self.base.model(input_ids=ids, use_cache=False, logits_to_keep=1)
+                logits[arm] = out.logits.float()
         change = (logits["tuned"] - logits["base"]).abs().max().item()
         if not any(norms) or not change > 0.0:
             raise AdapterError(
@@ -161,5 +160,6 @@ class Adapter:
 
     def detach(self) -> None:
         """Take the adapter off; the base is what it was before."""
+        self.use("tuned")
         with quiet():
             self.base.model = self._peft.unload()

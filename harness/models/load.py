@@ -51,6 +51,10 @@ class Base:
         weight: Tensor = self.model.get_output_embeddings().weight
         return weight
 
+    def autocast(self) -> torch.autocast:
+        """Products in `dtype`, where that is not float32."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
 
 def pick_device() -> torch.device:
     """The first CUDA device where torch can use one, else the CPU."""

@@ -18,7 +18,7 @@ _BLOCK = 128
 
 def hidden_states(base: Base, row: Row) -> Tensor:
     """Final hidden states [N, D] of `row` at the positions that predict a scored token."""
-    with torch.autocast(base.device.type, base.dtype, enabled=base.dtype != torch.float32):
+    with base.autocast():
         states = base.decoder(
             input_ids=row.ids,
             position_ids=row.positions,

@@ -1,0 +1,62 @@
+"""A key/value cache with room ahead, so that a step writes one position and copies nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer's cache [B, H, T, D] inside a buffer with room for more than T positions.
+
+    transformers' own layer concatenates, that is copies everything at every step. Sliding layers
+    keep all positions too: their mask, not their cache, bounds what a query sees.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = room
+        self._buffers: list[Tensor] = []
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append [B, H, t, D] keys and values; returns all so far, as views."""
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        if not self._buffers or self._buffers[0].shape[-2] < end:
+            self._buffers = [
+                _with_room(old, new, start, end + self._room)
+                for old, new in ((self.keys, key_states), (self.values, value_states))
+            ]
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = new
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these rows only."""
+        end = self.get_seq_length()
+        self._buffers = [buffer[indices] for buffer in self._buffers]
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
+
+
+def _with_room(old: Tensor, new: Tensor, filled: int, size: int) -> Tensor:
+    batch, heads, _, width = new.shape
+    buffer = torch.empty((batch, heads, size, width), dtype=new.dtype, device=new.device)
+    if filled:
+        buffer[:, :, :filled] = old
+    return buffer
+
+
+def roomy_cache(config: Any, room: int) -> Any:
+    """An empty cache for a model of `config`, with room for `room` positions after the prompt."""
+    cache = DynamicCache()
+    cache.layers = [RoomyLayer(room) for _ in range(config.num_hidden_layers)]
+    return cache
