@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -205,7 +205,7 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
     return status
 
 
-def _count(least: int):  # type: ignore[no-untyped-def]
+def _count(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         try:
             value = int(text)

@@ -25,7 +25,7 @@ from harness.stages.fit import train
 from harness.stages.prepare import prepare
 from harness.stages.report import commit, run_report
 from harness.stages.score import score
-from harness.store import RunFolder, write_atomic
+from harness.store import RunFolder, Status, write_atomic
 
 Say = Callable[[str], None]
 
@@ -85,7 +85,8 @@ def run_one(run: Run, root: Path, bench: Bench, say: Say) -> RunReport:
         say(f"{run.label}: done before, in {folder.path}")
         return run_report(run, folder, "done", None)
     with folder.lock():
-        status, error = "done", None
+        status: Status = "done"
+        error = None
         say(f"{run.label}: in {folder.path}")
         try:
             advance(Context(run, folder, bench, say))
@@ -104,7 +105,7 @@ def run_one(run: Run, root: Path, bench: Bench, say: Say) -> RunReport:
         finally:
             bench.clear_adapter()
         folder.finish(
-            status,  # type: ignore[arg-type]
+            status,
             {"environment": environment(), "commit": commit(), "error": error},
         )
         if error:

@@ -29,6 +29,12 @@ PROMPTS = [
     "b",
 ]
 EXAMPLES = [Example(f"{i}", prompt, f"<p>{prompt}</p>") for i, prompt in enumerate(PROMPTS)]
+
+
+def ignore(tokens: int) -> None:
+    """Progress that nobody watches."""
+
+
 GREEDY = DecodingConfig(max_new_tokens=12)
 
 
@@ -47,8 +53,8 @@ def engine(family: str, batch_size: int = 32, **settings: Any) -> BatchedEngine:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("arm", ["base", "tuned"])
 def test_batched_generation_equals_one_by_one(family: str, arm: Any) -> None:
-    together = {g.id: g for g in engine(family).generate(arm, EXAMPLES, GREEDY, ())}
-    alone = {g.id: g for g in engine(family, 1).generate(arm, EXAMPLES, GREEDY, ())}
+    together = {g.id: g for g in engine(family).generate(arm, EXAMPLES, GREEDY, (), ignore)}
+    alone = {g.id: g for g in engine(family, 1).generate(arm, EXAMPLES, GREEDY, (), ignore)}
     assert together == alone
     assert set(together) == {e.id for e in EXAMPLES}
 
@@ -56,7 +62,7 @@ def test_batched_generation_equals_one_by_one(family: str, arm: Any) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_generation_equals_transformers_own(family: str) -> None:
     made = engine(family)
-    for answer in made.generate("tuned", EXAMPLES, GREEDY, ()):
+    for answer in made.generate("tuned", EXAMPLES, GREEDY, (), ignore):
         example = next(e for e in EXAMPLES if e.id == answer.id)
         prompt = made.codec.prompt_ids(example.prompt)
         out = made.base.model.generate(
@@ -71,8 +77,8 @@ def test_generation_equals_transformers_own(family: str) -> None:
 
 def test_arms_differ_and_the_base_is_the_bare_model() -> None:
     made = engine("llama")
-    base = list(made.generate("base", EXAMPLES, GREEDY, ()))
-    tuned = list(made.generate("tuned", EXAMPLES, GREEDY, ()))
+    base = list(made.generate("base", EXAMPLES, GREEDY, (), ignore))
+    tuned = list(made.generate("tuned", EXAMPLES, GREEDY, (), ignore))
     assert {g.id: g.text for g in base} != {g.id: g.text for g in tuned}
     losses = list(made.measure("base", EXAMPLES, ()))
     made.adapter.detach()
@@ -84,11 +90,11 @@ def test_arms_differ_and_the_base_is_the_bare_model() -> None:
 
 def test_rows_end_at_end_of_text_and_the_rest_go_on() -> None:
     made = engine("llama")
-    answers = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, ())}
+    answers = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
     # Make the third token that the first prompt would say the end of text: its answer ends there.
     first = made.base.tokenizer(answers["0"].text, add_special_tokens=False)["input_ids"]
     made.codec.eos = first[2]
-    ended = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, ())}
+    ended = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
     assert ended["0"].finish_reason == "stop"
     assert ended["0"].completion_tokens == first.index(first[2])
     for key, answer in ended.items():
@@ -97,8 +103,8 @@ def test_rows_end_at_end_of_text_and_the_rest_go_on() -> None:
 
 def test_what_is_done_is_not_said_again_and_changes_nothing() -> None:
     made = engine("gemma3", batch_size=4)
-    whole = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, ())}
-    rest = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, {"0", "3", "4"})}
+    whole = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
+    rest = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, {"0", "3", "4"}, ignore)}
     assert rest == {key: whole[key] for key in ("1", "2", "5")}
     losses = {s.id: s for s in made.measure("tuned", EXAMPLES, ())}
     assert {s.id: s for s in made.measure("tuned", EXAMPLES, {"0", "3"})} == {
@@ -106,38 +112,53 @@ def test_what_is_done_is_not_said_again_and_changes_nothing() -> None:
     }
 
 
+def test_progress_counts_every_token_that_an_answer_may_have() -> None:
+    made = engine("llama", batch_size=4)
+    answers = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
+    first = made.base.tokenizer(answers["0"].text, add_special_tokens=False)["input_ids"]
+    made.codec.eos = first[2]
+    for done in ((), {"0", "3"}):
+        ticks: list[int] = []
+        list(made.generate("tuned", EXAMPLES, GREEDY, done, ticks.append))
+        assert sum(ticks) == 12 * (len(EXAMPLES) - len(done))
+
+
 def test_sampling_is_seeded_for_each_prompt() -> None:
     warm = DecodingConfig(max_new_tokens=8, temperature=1.0, top_p=0.9, seed=1)
-    one = {g.id: g.text for g in engine("llama").generate("tuned", EXAMPLES, warm, ())}
-    two = {g.id: g.text for g in engine("llama", 2).generate("tuned", EXAMPLES[::-1], warm, ())}
+    one = {g.id: g.text for g in engine("llama").generate("tuned", EXAMPLES, warm, (), ignore)}
+    two = {
+        g.id: g.text for g in engine("llama", 2).generate("tuned", EXAMPLES[::-1], warm, (), ignore)
+    }
     assert one == two
     other = warm.model_copy(update={"seed": 2})
-    assert one != {g.id: g.text for g in engine("llama").generate("tuned", EXAMPLES, other, ())}
+    assert one != {
+        g.id: g.text for g in engine("llama").generate("tuned", EXAMPLES, other, (), ignore)
+    }
 
 
 def test_out_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     made = engine("llama")
-    whole = {g.id: g for g in made.generate("base", EXAMPLES, GREEDY, ())}
+    whole = {g.id: g for g in made.generate("base", EXAMPLES, GREEDY, (), ignore)}
     real, said = made._decode, []
 
-    def short(arm: Any, answers: list[Any], decoding: DecodingConfig) -> Any:
+    def short(arm: Any, answers: list[Any], *rest: Any) -> Any:
         if len(answers) > 2:
             raise torch.OutOfMemoryError
-        return real(arm, answers, decoding)
+        return real(arm, answers, *rest)
 
     monkeypatch.setattr(made, "_decode", short)
     made.say = said.append
-    assert {g.id: g for g in made.generate("base", EXAMPLES, GREEDY, ())} == whole
+    assert {g.id: g for g in made.generate("base", EXAMPLES, GREEDY, (), ignore)} == whole
     assert said[0] == "out of memory: 6 prompts at a time become 3"
     monkeypatch.setattr(made, "_decode", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(RunError, match="for one prompt"):
-        list(made.generate("base", EXAMPLES, GREEDY, ()))
+        list(made.generate("base", EXAMPLES, GREEDY, (), ignore))
 
 
 def test_a_prompt_longer_than_the_context_loses_its_beginning() -> None:
     made = engine("llama")
     long = Example("long", "x" * 3000, "y")
-    (answer,) = made.generate("base", [long], GREEDY, ())
+    (answer,) = made.generate("base", [long], GREEDY, (), ignore)
     assert answer.prompt_tokens == made.base.context - 12
     assert list(made.measure("base", [long], ())) == []  # nothing of the reference fits
 
@@ -218,8 +239,8 @@ def test_the_script_answers_and_costs_log_256(tmp_path: Path) -> None:
     ]
     path.write_text("\n".join(json.dumps(row) for row in rows))
     script = ScriptedEngine(path)
-    assert {g.text for g in script.generate("base", EXAMPLES, GREEDY, ())} == {"no"}
-    tuned = {g.id: g for g in script.generate("tuned", EXAMPLES, GREEDY, {"0"})}
+    assert {g.text for g in script.generate("base", EXAMPLES, GREEDY, (), ignore)} == {"no"}
+    tuned = {g.id: g for g in script.generate("tuned", EXAMPLES, GREEDY, {"0"}, ignore)}
     assert tuned["2"].text == EXAMPLES[2].target
     assert (tuned["1"].text, tuned["1"].finish_reason) == ("cut", "length")
     assert "0" not in tuned

@@ -258,7 +258,7 @@ def _read_parquet(
 
 def _parquet_columns(file: Path) -> Iterator[tuple[str, int, int]]:
     """(name, rows, unpacked bytes) of each top-level column; the first one carries the rows."""
-    import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet as parquet
 
     try:
         metadata = parquet.read_metadata(file)

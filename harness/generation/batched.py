@@ -12,7 +12,7 @@ from torch import Tensor
 from harness import interrupts
 from harness.config.schema import DecodingConfig
 from harness.errors import RunError
-from harness.generation.engine import Say
+from harness.generation.engine import Say, Tick
 from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.records import Arm, Example, Generation, SampleLoss
@@ -59,7 +59,12 @@ class BatchedEngine:
     # --- generate ----------------------------------------------------------------------------
 
     def generate(
-        self, arm: Arm, examples: Sequence[Example], decoding: DecodingConfig, done: Collection[str]
+        self,
+        arm: Arm,
+        examples: Sequence[Example],
+        decoding: DecodingConfig,
+        done: Collection[str],
+        tick: Tick,
     ) -> Iterator[Generation]:
         """Answers, each yielded as it ends; greedy where the temperature is 0.
 
@@ -77,7 +82,7 @@ class BatchedEngine:
                 continue
             answers = [_Answer(examples[i], prompts[i][-room:]) for i in batch]
             try:
-                for answer in self._decode(arm, answers, decoding):
+                for answer in self._decode(arm, answers, decoding, wanted, tick):
                     if answer.id in wanted:
                         wanted.discard(answer.id)
                         yield answer
@@ -96,7 +101,12 @@ class BatchedEngine:
 
     @torch.inference_mode()
     def _decode(
-        self, arm: Arm, answers: list[_Answer], decoding: DecodingConfig
+        self,
+        arm: Arm,
+        answers: list[_Answer],
+        decoding: DecodingConfig,
+        wanted: Collection[str],
+        tick: Tick,
     ) -> Iterator[Generation]:
         from harness.generation.cache import roomy_cache
 
@@ -120,9 +130,12 @@ class BatchedEngine:
             self.adapter.use(arm)
             states = self._forward(ids, mask, positions, cache)
             tokens = _choose(head_logits(self.base, states), decoding, live)
+            tick(sum(answer.example.id in wanted for answer in live))
             kept: list[int] = []
             for index, (answer, token) in enumerate(zip(live, tokens.tolist(), strict=True)):
                 if token == self.codec.eos:
+                    if answer.example.id in wanted:
+                        tick(decoding.max_new_tokens - len(answer.generated) - 1)
                     yield self._finished(answer, "stop")
                     continue
                 answer.generated.append(token)

@@ -20,6 +20,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     def __init__(self, room: int) -> None:
         super().__init__()
         self._room = room
+        self.keys: Tensor
+        self.values: Tensor
         self._buffers: list[Tensor] = []
 
     def update(

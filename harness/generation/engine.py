@@ -8,6 +8,9 @@ from typing import Protocol
 from harness.config.schema import DecodingConfig
 from harness.records import Arm, Example, Generation, SampleLoss
 
+Say = Callable[[str], None]
+Tick = Callable[[int], None]
+
 
 class Engine(Protocol):
     """Answers as one arm or the other.
@@ -18,9 +21,18 @@ class Engine(Protocol):
     """
 
     def generate(
-        self, arm: Arm, examples: Sequence[Example], decoding: DecodingConfig, done: Collection[str]
+        self,
+        arm: Arm,
+        examples: Sequence[Example],
+        decoding: DecodingConfig,
+        done: Collection[str],
+        tick: Tick,
     ) -> Iterator[Generation]:
-        """Answers to the examples' prompts."""
+        """Answers to the examples' prompts.
+
+        tick(n): progress, n more of the max_new_tokens that each answer not in `done` may have;
+        one that ends early gives its rest at once.
+        """
         ...
 
     def measure(
@@ -28,6 +40,3 @@ class Engine(Protocol):
     ) -> Iterator[SampleLoss]:
         """Teacher-forced losses of the examples' references."""
         ...
-
-
-Say = Callable[[str], None]

@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.config.schema import DecodingConfig
 from harness.errors import DataError
+from harness.generation.engine import Tick
 from harness.records import ARMS, Arm, Example, Generation, SampleLoss
 
 
@@ -51,7 +52,12 @@ class ScriptedEngine:
         return row or {"text": ""}
 
     def generate(
-        self, arm: Arm, examples: Sequence[Example], decoding: DecodingConfig, done: Collection[str]
+        self,
+        arm: Arm,
+        examples: Sequence[Example],
+        decoding: DecodingConfig,
+        done: Collection[str],
+        tick: Tick,
     ) -> Iterator[Generation]:
         """The script's answers, cut to max_new_tokens bytes' worth of characters."""
         for example in examples:
@@ -61,6 +67,7 @@ class ScriptedEngine:
             text = row["text"].replace("{reference}", example.target)
             text = text.replace("{prompt}", example.prompt)
             limit = decoding.max_new_tokens * 4
+            tick(decoding.max_new_tokens)
             yield Generation(
                 id=example.id,
                 text=text[:limit],

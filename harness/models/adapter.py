@@ -36,7 +36,8 @@ class Adapter:
 
         Raises UsageError when target_modules name no linear of the model.
         """
-        from peft import LoraConfig, get_peft_model
+        with quiet():
+            from peft import LoraConfig, get_peft_model
 
         present = {name.rsplit(".", 1)[-1] for name in linear_names(base.model)}
         targets = settings.target_modules
@@ -66,9 +67,9 @@ class Adapter:
     @classmethod
     def load(cls, base: Base, folder: Path) -> Adapter:
         """A saved adapter put on `base`, by plain peft."""
-        from peft import PeftModel
-
         with quiet():
+            from peft import PeftModel
+
             return cls(base, PeftModel.from_pretrained(base.model, folder))
 
     def parameters(self) -> list[nn.Parameter]:

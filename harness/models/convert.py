@@ -66,10 +66,12 @@ def _join_chunks(source: GgufPackageSource, target: Path) -> None:
 def _convert(gguf: Path, target: Path) -> None:
     """Read through transformers, write bf16 safetensors (the file's own values, rounded once)."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
     from harness.models.quiet import quiet
 
+    # The reader's own progress bar heeds no switch.
+    modeling_gguf_pytorch_utils.tqdm = lambda tensors, **_: tensors
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(

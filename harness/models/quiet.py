@@ -10,7 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars, no log lines below ERROR and no warnings from the model libraries."""
+    """No progress bars, no log lines below ERROR and no warnings from the model libraries.
+
+    Import those libraries inside it too: bitsandbytes advises while it is imported.
+    """
     from transformers.utils import logging as transformers_logging
 
     level = transformers_logging.get_verbosity()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.progress import Progress
@@ -16,29 +16,44 @@ if TYPE_CHECKING:
     from harness.generation.engine import Engine
 
 Records = Iterator[Any]
-Ask = Callable[["Engine", list[Example], set[str]], Records]
+Tick = Callable[[int], None]
+Ask = Callable[["Engine", list[Example], set[str], Tick], Records]
 
 
 def generate(context: Context, arm: Arm) -> None:
     """Write generations/<arm>.jsonl, in the order of the test part."""
     decoding = context.run.task.decoding
 
-    def ask(engine: Engine, examples: list[Example], done: set[str]) -> Records:
-        return engine.generate(arm, examples, decoding, done)
+    def ask(engine: Engine, examples: list[Example], done: set[str], tick: Tick) -> Records:
+        return engine.generate(arm, examples, decoding, done, tick)
 
-    _collect(context, "generate", arm, "generations", "completion_tokens", ask)
+    work = Work("generations", "completion_tokens", "tokens", decoding.max_new_tokens)
+    _collect(context, "generate", arm, work, ask)
 
 
 def measure(context: Context, arm: Arm) -> None:
     """Write losses/<arm>.jsonl, in the order of the test part."""
 
-    def ask(engine: Engine, examples: list[Example], done: set[str]) -> Records:
-        return engine.measure(arm, examples, done)
+    def ask(engine: Engine, examples: list[Example], done: set[str], tick: Tick) -> Records:
+        for record in engine.measure(arm, examples, done):
+            tick(1)
+            yield record
 
-    _collect(context, "measure", arm, "losses", "tokens", ask)
+    _collect(context, "measure", arm, Work("losses", "tokens", "references", 1), ask)
 
 
-def _collect(context: Context, verb: str, arm: Arm, folder: str, counted: str, ask: Ask) -> None:
+@dataclass(frozen=True, slots=True)
+class Work:
+    """folder: where the records go. counted: their field that the rate is of. unit, each: what the
+    progress counts, and how many of it a record is worth at most."""
+
+    folder: str
+    counted: str
+    unit: str
+    each: int
+
+
+def _collect(context: Context, verb: str, arm: Arm, work: Work, ask: Ask) -> None:
     """Ask the engine for the records that an earlier, interrupted call did not leave behind."""
     stage = f"{verb}-{arm}"
     examples = context.examples("test")
@@ -50,21 +65,21 @@ def _collect(context: Context, verb: str, arm: Arm, folder: str, counted: str, a
             context.say(f"{verb} {arm}: {len(records)} of {len(examples)} are there already")
         engine = context.bench.engine(context.run, context.folder.path / "adapter")
         began = time.perf_counter()
-        with Progress(f"{verb} {arm}", len(examples), "prompts", initial=len(records)) as bar:
-            for record in ask(engine, examples, set(records)):
+        total, initial = work.each * len(examples), work.each * len(records)
+        with Progress(f"{verb} {arm}", total, work.unit, initial=initial) as bar:
+            for record in ask(engine, examples, set(records), bar.advance):
                 row = {"record": asdict(record), "seconds": time.perf_counter() - began}
                 journal.append(row)
                 records[record.id] = row
-                bar.advance()
     ordered = [records[e.id]["record"] for e in examples if e.id in records]
     seconds = _seconds([row["seconds"] for row in records.values()])
-    tokens = sum(record[counted] for record in ordered)
+    tokens = sum(record[work.counted] for record in ordered)
     facts = {
         "records": len(ordered),
         "tokens": tokens,
         "measured": {"seconds": seconds, "tokens_per_second": tokens / max(seconds, 1e-9)},
     }
-    file = write_jsonl(context.path(folder, f"{arm}.jsonl"), ordered)
+    file = write_jsonl(context.path(work.folder, f"{arm}.jsonl"), ordered)
     context.publish(stage, [file], facts, seconds)
 
 

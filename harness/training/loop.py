@@ -75,7 +75,10 @@ def plan_for(base: Base) -> RowPlan:
 
 def enable_checkpointing(base: Base) -> None:
     """Keep only the layers' inputs in the forward pass and compute the rest again."""
-    base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # transformers 5 renames it in some minor version; the older name still stands before that.
+    model = base.model
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
 
 
 def train(
