@@ -33,17 +33,17 @@ def run_cli(argv: Sequence[str]) -> int:
         with handling():
             return _dispatch(_parser().parse_args(argv), command)
     except HarnessError as error:
+        from harness.progress import write
+
         for line in str(error).splitlines():
-            print(f"harness: {line}", file=sys.stderr)
+            write(f"harness: {line}")
         return error.exit_status
     except Interrupted as error:
         print("harness: interrupted; what is done is kept. To continue:", file=sys.stderr)
         print(command, file=sys.stderr)
         return error.exit_status
-    except BrokenPipeError:
-        # The reader of our output is gone (`| head`): nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+    finally:
+        _print("")  # what --help printed may still wait in the buffer
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,20 +117,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--registry",
-        type=Path,
+        type=_folder,
         metavar="DIR",
         help="your own models/, recipes/ and tasks/ beside the shipped ones",
     )
     run.add_argument(
         "--runs",
-        type=Path,
+        type=_folder,
         metavar="DIR",
         default=Path("runs"),
         help="where runs are kept (default: runs)",
     )
     run.add_argument(
         "--results",
-        type=Path,
+        type=_folder,
         metavar="DIR",
         default=Path("results"),
         help="where the tables go (default: results)",
@@ -141,10 +141,10 @@ def _parser() -> argparse.ArgumentParser:
         "list", help="what is registered, and which runs there are", allow_abbrev=False
     )
     listing.add_argument("kind", choices=KINDS)
-    listing.add_argument("--registry", type=Path, metavar="DIR", help="your own registry folder")
+    listing.add_argument("--registry", type=_folder, metavar="DIR", help="your own registry folder")
     listing.add_argument(
         "--runs",
-        type=Path,
+        type=_folder,
         metavar="DIR",
         default=Path("runs"),
         help="where runs are kept (default: runs)",
@@ -153,20 +153,29 @@ def _parser() -> argparse.ArgumentParser:
     doctor = verbs.add_parser(
         "doctor", help="what this machine can run, and why not the rest", allow_abbrev=False
     )
-    doctor.add_argument("--registry", type=Path, metavar="DIR", help="your own registry folder")
+    doctor.add_argument("--registry", type=_folder, metavar="DIR", help="your own registry folder")
     return parser
+
+
+def _print(text: str) -> None:
+    """Print `text` as it is; a reader that is gone (`| head`) is no error."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        # Nothing more can be said there; the flush at exit must not try.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: argparse.Namespace, command: str) -> int:
     if arguments.verb == "list":
         from harness.inventory import listing
 
-        print(listing(arguments.kind, arguments.registry, arguments.runs))
+        _print(f"{listing(arguments.kind, arguments.registry, arguments.runs)}\n")
         return EXIT_OK
     if arguments.verb == "doctor":
         from harness.inventory import doctor
 
-        print(doctor(arguments.registry))
+        _print(f"{doctor(arguments.registry)}\n")
         return EXIT_OK
     return _run(arguments, command)
 
@@ -192,16 +201,19 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
     if arguments.dry_run:
         from harness.dry_run import dry_run
 
-        print(dry_run(options))
+        _print(f"{dry_run(options)}\n")
         return EXIT_OK
     from harness import pipeline
     from harness.progress import write
     from harness.reports import comparison_terminal
 
     status, reports = pipeline.run(options, command, write)
-    print(comparison_terminal(reports, width=100, color=sys.stdout.isatty()), end="")
-    print(f"\nreport: {options.results / 'comparison.md'}")
-    print(f"tables: {options.results / 'comparison.csv'}, {options.results / 'predictions.csv'}")
+    results = options.results
+    _print(
+        f"{comparison_terminal(reports, width=100, color=sys.stdout.isatty())}\n"
+        f"report: {results / 'comparison.md'}\n"
+        f"tables: {results / 'comparison.csv'}, {results / 'predictions.csv'}\n"
+    )
     return status
 
 
@@ -226,6 +238,12 @@ def _positive(text: str) -> float:
     if not 0.0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number over 0")
     return value
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path is no folder")
+    return Path(text)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from harness.plan import environment
 from harness.scorers import describe
 from harness.scorers import names as scorer_names
 from harness.store import list_runs
+
+WIDTH = 100  # columns of what is printed
 
 
 def listing(kind: str, extra: Path | None, runs: Path) -> str:
@@ -53,17 +56,30 @@ def doctor(extra: Path | None) -> str:
         *((name, versions[name]) for name in ("torch", "transformers", "peft", "bitsandbytes")),
     ]
     models = [
-        (f"model {name}", missing(registry.model(name), None) or "ready")
+        (f"model {name}", _fault(missing(registry.model(name), None), f"model {name}"))
         for name in registry.names("models")
     ]
     tasks = [
-        (f"task {name}", available(registry.task(name)) or "ready")
+        (f"task {name}", _fault(available(registry.task(name)), f"task '{name}'"))
         for name in registry.names("tasks")
     ]
     return _columns([*rows, *models, *tasks])
 
 
+def _fault(sentence: str | None, subject: str) -> str:
+    """What is missing, without its subject, which stands in the column before."""
+    return (sentence or "ready").removeprefix(subject).lstrip(": ")
+
+
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    """Rows as aligned columns; the last one is wrapped to lines of WIDTH."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    lines: list[str] = []
+    for *cells, last in rows:
+        head = "".join(f"{cell:<{w}}  " for cell, w in zip(cells, widths, strict=True))
+        room = max(40, WIDTH - len(head))
+        first, *rest = textwrap.wrap(
+            last, room, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+        lines += [f"{head}{first}".rstrip(), *(f"{'':{len(head)}}{line}" for line in rest)]
+    return "\n".join(lines)

@@ -9,10 +9,10 @@ from pathlib import Path
 from harness.errors import (
     EXIT_FAILED,
     EXIT_OK,
+    DataError,
     DivergedError,
     HarnessError,
     StorageError,
-    UsageError,
 )
 from harness.plan import Options, Run, environment, plan_runs, stage_names
 from harness.preflight import preflight
@@ -25,7 +25,7 @@ from harness.stages.fit import train
 from harness.stages.prepare import prepare
 from harness.stages.report import commit, run_report
 from harness.stages.score import score
-from harness.store import RunFolder, Status, write_atomic
+from harness.store import RunFolder, Status, write_atomic, write_json
 
 Say = Callable[[str], None]
 
@@ -52,6 +52,8 @@ def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport]]
     preflight(options)
     runs = plan_runs(options)
     bench = Bench(say)
+    for each in runs:
+        begin(each, options.runs, bench, say)
     reports = [run_one(each, options.runs, bench, say) for each in runs]
     publish(reports, options.results, runs, options.runs, command)
     failed = any(report.status != "done" for report in reports)
@@ -89,10 +91,9 @@ def run_one(run: Run, root: Path, bench: Bench, say: Say) -> RunReport:
         error = None
         say(f"{run.label}: in {folder.path}")
         try:
-            advance(Context(run, folder, bench, say))
-        except (UsageError, StorageError):
-            folder.finish("failed")
-            raise
+            advance(Context(run, folder, bench, say), stage_names())
+        except StorageError:
+            raise  # of the whole command: the disk takes nothing more
         except HarnessError as fault:
             status = "diverged" if isinstance(fault, DivergedError) else "failed"
             error = str(fault)
@@ -113,9 +114,25 @@ def run_one(run: Run, root: Path, bench: Bench, say: Say) -> RunReport:
         return run_report(run, folder, status, error)
 
 
-def advance(context: Context) -> None:
-    """Every stage that is not done, in order; equal work of a sibling run is taken over."""
-    for name in stage_names():
+def begin(run: Run, root: Path, bench: Bench, say: Say) -> None:
+    """Prepare the data of a run, so that data which cannot be used is known before any training.
+
+    Raises DataError, having left nothing of the run behind.
+    """
+    folder = folder_of(run, root, say)
+    if folder.is_done("prepare", run.keys["prepare"]):
+        return
+    try:
+        with folder.lock():
+            advance(Context(run, folder, bench, say), ["prepare"])
+    except DataError:
+        folder.discard()
+        raise
+
+
+def advance(context: Context, names: Sequence[str]) -> None:
+    """Those stages that are not done, in order; equal work of a sibling run is taken over."""
+    for name in names:
         key = context.run.keys[name]
         if context.folder.is_done(name, key):
             continue
@@ -128,7 +145,7 @@ def advance(context: Context) -> None:
 def publish(
     reports: Sequence[RunReport], results: Path, runs: Sequence[Run], root: Path, command: str
 ) -> None:
-    """Write comparison.csv, comparison.md and predictions.csv of the runs into `results`."""
+    """Write the tables of the runs, and the manifests behind them, into `results`."""
     try:
         results.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -139,11 +156,12 @@ def publish(
     write_atomic(results / "comparison.csv", comparison_csv(rows).encode())
     write_atomic(results / "comparison.md", comparison_markdown(reports, command).encode())
     done = [
-        folder_of(run, root, lambda line: None).path
+        folder_of(run, root, lambda line: None)
         for run, report in zip(runs, reports, strict=True)
         if report.status == "done"
     ]
-    write_atomic(results / "predictions.csv", _join_csv([f / "predictions.csv" for f in done]))
+    write_atomic(results / "predictions.csv", _join_csv([f.path / "predictions.csv" for f in done]))
+    write_json(results / "manifests.json", [f.manifest for f in done])
 
 
 def _join_csv(files: Sequence[Path]) -> bytes:

@@ -6,9 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.config.registry import Registry, near, printable
+from harness.config.registry import Registry, printable
+from harness.config.schema import ScriptedSource
 from harness.data.load import available
 from harness.errors import MissingError, UsageError
+from harness.generation.scripted import ScriptedEngine
 from harness.models.locate import missing
 from harness.plan import Options
 from harness.scorers import get
@@ -30,7 +32,10 @@ def preflight(options: Options) -> None:
     tasks = [registry.task(name) for name in options.tasks]
     registry.recipe(options.recipe)
     for task in tasks:
-        get(task.scorers)
+        try:
+            get(task.scorers)
+        except UsageError as error:
+            raise UsageError(f"{registry.path('tasks', task.name)}: {error}") from error
     for what, folder in (("--runs", options.runs), ("--results", options.results)):
         _writable(what, folder)
     faults = [
@@ -39,6 +44,9 @@ def preflight(options: Options) -> None:
     ]
     if found := [fault for fault in faults if fault]:
         raise MissingError("\n".join(found))
+    for model in models:
+        if isinstance(model.source, ScriptedSource):
+            ScriptedEngine(Path(options.weights.get(model.name) or model.source.path or ""))
 
 
 def _once(option: str, names: Sequence[str]) -> None:
@@ -50,11 +58,22 @@ def _once(option: str, names: Sequence[str]) -> None:
 def _only_for(option: str, given: object, names: Sequence[str]) -> None:
     for name in given if isinstance(given, dict) else ():
         if name not in names:
-            hint = near(name, names) or f"this command has {', '.join(names)}."
-            raise UsageError(f"{option} is for {printable(name)}, which is not run here; {hint}")
+            raise UsageError(
+                f"{option} is for {printable(name)}, but this command runs {', '.join(names)}; "
+                "name it there too, or leave it out."
+            )
 
 
 def _writable(option: str, folder: Path) -> None:
+    try:
+        os.lstat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # it can be made, or what is in its way is named below
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"{option} {printable(str(folder))}: {reason}; give another folder."
+        ) from error
     place = folder
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent

@@ -501,6 +501,15 @@ class RunFolder:
         if status == "done":
             _remove(self.path / _SCRATCH)
 
+    def discard(self) -> None:
+        """Remove the folder of a run that has no finished stage, and folders that this empties."""
+        if self._held or self._load()["stages"]:
+            return
+        _remove(self.path)
+        with suppress(OSError):
+            for folder in (self.path.parent, self.path.parent.parent, self.root):
+                folder.rmdir()
+
     # inside ------------------------------------------------------------------
 
     def _say(self, line: str) -> None:

@@ -19,7 +19,12 @@ def identity(task: TaskConfig, task_dir: Path, path: str | None) -> dict[str, st
         files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else [place]
         return {f.relative_to(place).as_posix() or f.name: file_digest(f) for f in files}
     if task.data.generator is not None:
-        return {f.name: file_digest(f) for f in sorted(task_dir.glob("*.py"))}
+        # All that the generator may read; its bytecode and the task's own settings are keyed apart.
+        return {
+            f.relative_to(task_dir).as_posix(): file_digest(f)
+            for f in sorted(task_dir.rglob("*"))
+            if f.is_file() and "__pycache__" not in f.parts and f.name != "task.toml"
+        }
     name, revision = task.data.hub or "", task.data.revision or "main"
     snapshot = cached_snapshot(name, revision, "dataset")
     return {"hub": name, "revision": snapshot.name if snapshot else revision}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from harness.config.schema import GgufPackageSource, ModelConfig, Precision, Quantization
@@ -18,6 +20,7 @@ from harness.models.families import expected_linears, linear_names, use_plain_li
 from harness.models.locate import Located
 from harness.models.quiet import quiet
 
+_UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -121,9 +124,9 @@ def load_base(
                 f"{config.name} does not fit into the memory of {device}; "
                 "use --quantization nf4 or a larger card."
             ) from error
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except _UNLOADABLE as error:
             first = " ".join(str(error).split())[:200]
-            raise MissingError(
+            raise RunError(
                 f"model {config.name} could not be loaded from {path} ({first}); "
                 "check that folder or give another with --weights."
             ) from error
@@ -139,6 +142,11 @@ def load_base(
         )
     model.requires_grad_(False)
     model.eval()
+    for module in model.modules():
+        # On some CPUs bitsandbytes repacks 4-bit weights at the first answer: for a kernel that
+        # it fetches from the hub, and only where the rows are a multiple of 32 (else it crashes).
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     check_quantized(model, settings, quantization)
     return Base(
         name=config.name,
@@ -161,7 +169,11 @@ def _quantizer(quantization: Quantization, dtype: torch.dtype) -> Any:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    return BitsAndBytesConfig(load_in_8bit=True) if quantization == "int8" else None
+    if quantization == "int8":
+        # Its product says at every call that it computes in float16.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return None
 
 
 def quantized_linears(model: nn.Module, quantization: Quantization) -> int:

@@ -78,4 +78,4 @@ def _known(name: str) -> str:
         return name
     near = difflib.get_close_matches(name, _SCORERS, n=1)
     mend = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_SCORERS)}."
-    raise UsageError(f"There is no scorer {name!r}: {mend}")
+    raise UsageError(f"there is no scorer {name!r}: {mend}")

@@ -77,6 +77,7 @@ def _collect(context: Context, verb: str, arm: Arm, work: Work, ask: Ask) -> Non
     facts = {
         "records": len(ordered),
         "tokens": tokens,
+        "cut": sum(record.get("cut", False) for record in ordered),
         "measured": {"seconds": seconds, "tokens_per_second": tokens / max(seconds, 1e-9)},
     }
     file = write_jsonl(context.path(work.folder, f"{arm}.jsonl"), ordered)

@@ -93,7 +93,8 @@ def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
         ("decoding", _decoding(run)),
         (
             "references",
-            f"{measured['tokens']:,} tokens scored for the losses",
+            f"{measured['tokens']:,} tokens of {measured['records']:,} scored for the losses"
+            + (f"; {measured['cut']:,} cut at the recipe's length" if measured["cut"] else ""),
         ),
         ("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items())),
         ("commit", commit()),
@@ -127,9 +128,9 @@ def _curves(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
     if not (folder.path / "log.jsonl").exists():
         return {}
     rows = read_jsonl(folder.path / "log.jsonl")
-    curves = {"train loss": [(row["step"], row["loss"]) for row in rows]}
+    curves = {"train": [(row["step"], row["loss"]) for row in rows]}
     if held := [(r["step"], r["validation"]) for r in rows if r["validation"] is not None]:
-        curves["validation loss"] = held
+        curves["validation"] = held
     return curves
 
 

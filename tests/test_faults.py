@@ -1,0 +1,350 @@
+"""Kills, signals, damage, a full disk and a second process: the same command again mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.reports import parse_comparison_csv
+from tests.commands import (
+    Commands,
+    Fault,
+    Outcome,
+    files_under,
+    make_registry,
+    manifest,
+    run_folders,
+    run_of,
+    tables,
+    write_script,
+)
+
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A command that needs no model."""
+    root = tmp_path_factory.mktemp("scripted")
+    registry = make_registry(root / "registry")
+    return run_of(registry, {"scripted": write_script(root / "says.jsonl")})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    commands: Commands, scripted: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The tables of `scripted` when nothing goes wrong."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    outcome = commands.run(folder, *scripted)
+    assert outcome.status == 0, outcome.output
+    return tables(folder)
+
+
+def in_order(outcome: Outcome, *texts: str) -> None:
+    """No traceback, and these texts one after another on standard error."""
+    assert "Traceback" not in outcome.output, outcome.output
+    at = 0
+    for text in texts:
+        at = outcome.stderr.find(text, at)
+        assert at >= 0, f"no {text!r} in:\n{outcome.stderr}"
+
+
+# --- SIGKILL ---------------------------------------------------------------------------------
+
+
+def test_killed_at_each_stage_with_a_model(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    """One run is killed again and again, each time further on; its tables are those of a run
+    that was left in peace."""
+    registry = make_registry(tmp_path / "registry", test=40, train=40, validation=0.1)
+    words = run_of(registry, {"llama2-7b": tiny_weights["llama"]})
+    words += ["--max-steps", "7"]
+    peace, trouble = tmp_path / "peace", tmp_path / "trouble"
+    peace.mkdir()
+    trouble.mkdir()
+    assert model_commands.run(peace, *words).status == 0
+
+    faults = [
+        Fault("replace", "data/test.jsonl"),
+        Fault("append", "tmp/train", count=4),  # in mid-epoch, after the checkpoint of step 2
+        Fault("replace", "step-00000006.json"),  # a checkpoint without its seal
+        Fault("publish", "train "),  # the adapter is there, its entry is not
+        Fault("append", "generate-base", count=3),  # in mid-batch
+        Fault("append", "generate-base", count=33, action="TEAR"),  # in the next batch
+        Fault("append", "measure-base", count=5),
+        Fault("append", "generate-tuned", count=2, action="TEAR"),
+        Fault("publish", "generate-tuned "),
+        Fault("append", "measure-tuned", count=20),
+        Fault("replace", "scores/nearest.jsonl"),
+        Fault("replace", "kinds.jsonl"),
+        Fault("replace", "results/comparison.md"),
+    ]
+    for fault in faults:
+        outcome = model_commands.run(trouble, *words, fault=fault)
+        assert outcome.status == KILLED, (fault, outcome)
+    last = model_commands.run(trouble, *words)
+    assert last.status == 0, last.output
+    assert last.stages == ()
+    assert tables(trouble) == tables(peace)
+
+    (one,), (other,) = run_folders(peace), run_folders(trouble)
+    logs = [(f / "log.jsonl").read_text().splitlines() for f in (one, other)]
+    curves = [[(r["step"], r["loss"], r["grad_norm"]) for r in map(json.loads, lg)] for lg in logs]
+    assert curves[0] == curves[1]
+    weights = [(f / "adapter" / "adapter_model.safetensors").read_bytes() for f in (one, other)]
+    assert weights[0] == weights[1]
+    assert not any(".tmp-" in path.name for path in files_under(trouble / "runs"))
+    assert not (other / "tmp").exists()
+
+
+def test_training_goes_on_from_its_checkpoint(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry")
+    words = run_of(registry, {"falcon7b": tiny_weights["falcon"]})
+    fault = Fault("append", "tmp/train", count=6)
+    assert model_commands.run(tmp_path, *words, fault=fault).status == KILLED
+    again = model_commands.run(tmp_path, *words)
+    assert again.status == 0
+    in_order(again, "training goes on from step 4 of 6", "step 5/6", "step 6/6")
+    assert "step 4/6" not in again.stderr
+
+
+# 32 prompts are decoded together, so that the 35th record is in the second batch.
+@pytest.mark.parametrize(("stage", "at"), [("generate-base", 35), ("measure-tuned", 12)])
+def test_records_that_are_there_are_not_made_again(
+    stage: str,
+    at: int,
+    model_commands: Commands,
+    tiny_weights: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    registry = make_registry(tmp_path / "registry", test=40)
+    words = run_of(registry, {"llama2-7b": tiny_weights["llama"]})
+    words += ["--max-steps", "1"]
+    killed = model_commands.run(tmp_path, *words, fault=Fault("append", stage, count=at))
+    assert killed.status == KILLED
+    ended = model_commands.run(tmp_path, *words, fault=Fault("append", stage, action="TERM"))
+    assert ended.status == 75
+    assert f"{at - 1} of 40 are there already" in ended.stderr
+    last = model_commands.run(tmp_path, *words, fault=Fault("append", stage, action="COUNT"))
+    assert last.status == 0, last.output
+    found = re.search(r"(\d+) of 40 are there already", last.stderr)
+    assert found
+    assert int(found[1]) >= at - 1
+    assert last.events == 40 - int(found[1])
+
+
+@pytest.mark.parametrize("event", ["replace", "append", "publish"])
+def test_killed_anywhere(
+    event: str,
+    commands: Commands,
+    scripted: list[str],
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    count = tmp_path / "count"
+    count.mkdir()
+    events = commands.run(count, *scripted, fault=Fault(event, action="COUNT")).events
+    assert events >= 8
+    for at in sorted({1, events, *range(3, events, max(1, events // 5))}):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        killed = commands.run(folder, *scripted, fault=Fault(event, count=at))
+        assert killed.status == KILLED, at
+        again = commands.run(folder, *scripted)
+        assert again.status == 0, again.output
+        assert tables(folder) == undisturbed, f"{event} {at} of {events}"
+
+
+# --- signals ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("replace", "data/train.jsonl", action="TERM"),
+        Fault("append", "generate-base", count=3, action="TERM"),
+        Fault("publish", "score ", action="TERM"),
+        Fault("replace", "results/comparison.csv", action="TERM"),
+    ],
+)
+def test_sigterm_names_the_command_that_continues(
+    fault: Fault,
+    commands: Commands,
+    scripted: list[str],
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    outcome = commands.run(tmp_path, *scripted, fault=fault)
+    assert outcome.status == 75
+    in_order(outcome, "harness: interrupted")
+    command = ["python", "-m", "harness", *scripted]
+    assert outcome.stderr.splitlines()[-1] == " ".join(command)
+    assert commands.run(tmp_path, *scripted).status == 0
+    assert tables(tmp_path) == undisturbed
+
+
+def test_sigterm_in_training_leaves_a_checkpoint(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry", save_steps=0)
+    words = run_of(registry, {"llama2-7b": tiny_weights["llama"]})
+    fault = Fault("append", "tmp/train", count=3, action="TERM")
+    outcome = model_commands.run(tmp_path, *words, fault=fault)
+    assert outcome.status == 75
+    assert outcome.stderr.splitlines()[-1] == " ".join(["python", "-m", "harness", *words])
+    (folder,) = run_folders(tmp_path)
+    assert manifest(folder)["status"] == "started"
+    again = model_commands.run(tmp_path, *words)
+    assert again.status == 0, again.output
+    in_order(again, "training goes on from step 3 of 6", "step 4/6", "step 6/6")
+
+
+# --- two processes ---------------------------------------------------------------------------
+
+
+def test_a_second_process_names_the_first(
+    commands: Commands,
+    scripted: list[str],
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    hold = Fault("append", "generate-base", count=2, action="HOLD")
+    first = commands.start(tmp_path, *scripted, fault=hold)
+    pid = first[0]
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "held").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    try:
+        began = time.monotonic()
+        second = commands.run(tmp_path, *scripted)
+        assert time.monotonic() - began < 5
+        assert second.status == 2
+        in_order(second, "harness: the run scripted/words/", f"process {pid} on ")
+        assert second.stages == ()
+        assert not (tmp_path / "results").exists()
+        # A plan only reads, and the run of another seed is not held.
+        assert commands.run(tmp_path, *scripted, "--dry-run").status == 0
+        assert commands.run(tmp_path, *scripted, "--seeds", 5, "--results", "other").status == 0
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        assert commands.wait(first).status == KILLED
+    assert commands.run(tmp_path, *scripted).status == 0
+    assert tables(tmp_path) == undisturbed
+
+
+# --- damage ----------------------------------------------------------------------------------
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("data/test.jsonl", {"prepare"}),
+        ("generations/base.jsonl", {"generate-base"}),
+        ("losses/tuned.jsonl", {"measure-tuned"}),
+        ("scores/nearest.jsonl", {"score"}),
+        ("predictions.csv", {"compare"}),
+    ],
+)
+def test_a_flipped_bit_is_found_and_mended(
+    name: str,
+    stages: set[str],
+    commands: Commands,
+    scripted: list[str],
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    assert commands.run(tmp_path, *scripted).status == 0
+    (folder,) = run_folders(tmp_path)
+    flip(folder / name)
+    again = commands.run(tmp_path, *scripted)
+    assert again.status == 0
+    assert set(again.stages) == stages
+    told = [line for line in again.stderr.splitlines() if "damaged" in line]
+    assert len(told) == 1
+    assert told[0].startswith(f"{name} of scripted/words/")
+    assert "made again" in told[0]
+    assert tables(tmp_path) == undisturbed
+
+
+def test_a_manifest_of_garbage_is_made_again(
+    commands: Commands, scripted: list[str], undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    assert commands.run(tmp_path, *scripted).status == 0
+    (folder,) = run_folders(tmp_path)
+    for garbage in (b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}'):
+        (folder / "manifest.json").write_bytes(garbage)
+        again = commands.run(tmp_path, *scripted)
+        assert again.status == 0, again.output
+        assert again.stderr.count("manifest.json is damaged") == 1
+        assert tables(tmp_path) == undisturbed
+    entry = json.loads((folder / "manifest.json").read_text())
+    entry["stages"]["score"]["seconds"] = -1.0  # plausible, but not what was written
+    (folder / "manifest.json").write_text(json.dumps(entry))
+    assert "manifest.json is damaged" in commands.run(tmp_path, *scripted).stderr
+
+
+def test_a_truncated_adapter_is_trained_again(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry")
+    words = run_of(registry, {"gemma3-270m": tiny_weights["gemma3"]})
+    assert model_commands.run(tmp_path, *words).status == 0
+    before = tables(tmp_path)
+    (folder,) = run_folders(tmp_path)
+    adapter = folder / "adapter" / "adapter_model.safetensors"
+    whole = adapter.read_bytes()
+    adapter.write_bytes(whole[: len(whole) // 2])
+    again = model_commands.run(tmp_path, *words)
+    assert again.status == 0, again.output
+    assert again.stages == ("train",)  # the same weights come out: what follows stands
+    in_order(again, "adapter/adapter_model.safetensors of gemma3-270m/words/")
+    assert adapter.read_bytes() == whole
+    assert tables(tmp_path) == before
+
+
+# --- a full disk -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("append", "generate-tuned", count=2, action="ENOSPC"),
+        Fault("replace", "generations/tuned.jsonl", action="ENOSPC"),
+        Fault("replace", "manifest.json", count=3, action="ENOSPC"),
+        Fault("replace", "comparison.csv", action="ENOSPC"),
+    ],
+)
+def test_a_full_disk_leaves_the_earlier_tables(
+    fault: Fault,
+    commands: Commands,
+    scripted: list[str],
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    assert commands.run(tmp_path, *scripted).status == 0
+    outcome = commands.run(tmp_path, *scripted, "--limit", 4, fault=fault)
+    assert outcome.status == 1
+    in_order(outcome, "harness: cannot write ", "No space left on device", "free some space")
+    assert len([li for li in outcome.stderr.splitlines() if li.startswith("harness:")]) == 1
+    assert tables(tmp_path) == undisturbed
+    assert not any(".tmp-" in path.name for path in files_under(tmp_path))
+    assert commands.run(tmp_path, *scripted, "--limit", 4).status == 0
+    rows = parse_comparison_csv((tmp_path / "results" / "comparison.csv").read_text("utf-8"))
+    assert {row.n for row in rows} == {4}

@@ -1,0 +1,183 @@
+"""Loading: quantised as asked, converted as pinned, refused in one sentence."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.config.registry import Registry
+from harness.config.schema import GgufPackageSource, LocalSource, ModelConfig
+from harness.errors import AdapterError, MissingError, RunError
+from harness.models import convert
+from harness.models.convert import ensure_converted
+from harness.models.families import use_plain_linears
+from harness.models.load import load_base, pick_dtype, quantized_linears
+from harness.models.locate import converted_folder, locate, missing
+from tests.tiny import FAMILIES, save_tiny
+
+CPU = not torch.cuda.is_available()
+
+
+def local(folder: Path) -> ModelConfig:
+    return ModelConfig(
+        name="tiny", parameters=1, source=LocalSource(kind="local", path=str(folder))
+    )
+
+
+def load(folder: Path, quantization: Any = "none", precision: Any = "fp32") -> Any:
+    config = local(folder)
+    return load_base(config, locate(config, None), quantization, precision, lambda line: None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_linear_is_nf4_in_every_family(family: str, tmp_path: Path) -> None:
+    base = load(save_tiny(tmp_path, family), "nf4")
+    wanted = 8 if family == "falcon" else 14
+    assert quantized_linears(base.model, "nf4") == wanted
+    whole = load(tmp_path)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.inference_mode():
+        a, b = base.model(input_ids=ids).logits, whole.model(input_ids=ids).logits
+    assert not torch.equal(a, b)
+    # 4-bit weights are near the originals, not the same.
+    cosine = torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0)
+    assert float(cosine) > 0.9
+
+
+def test_a_falcon_that_stays_in_full_precision_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.models.falcon import modeling_falcon
+
+    class OwnLinear(torch.nn.Linear):
+        """What transformers' own falcon is built of."""
+
+    folder = save_tiny(tmp_path, "falcon")
+    monkeypatch.setattr("harness.models.load.use_plain_linears", lambda: None)
+    monkeypatch.setattr(modeling_falcon, "FalconLinear", OwnLinear)
+    with pytest.raises(AdapterError, match="0 of 8 linear layers are nf4"):
+        load(folder, "nf4")
+    use_plain_linears()
+
+
+def test_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for has, wanted in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr("harness.models.load.cpu_has_bf16", lambda has=has: has)
+        assert pick_dtype("auto", cpu) == wanted
+    assert pick_dtype("fp16", cpu) == torch.float32
+    assert pick_dtype("bf16", cpu) == torch.bfloat16
+
+
+def test_local_weights_are_told_apart_by_their_contents(tmp_path: Path) -> None:
+    first = locate(local(save_tiny(tmp_path / "a", "llama")), None).identity
+    assert first == locate(local(save_tiny(tmp_path / "b", "llama")), None).identity
+    assert first != locate(local(save_tiny(tmp_path / "c", "llama", seed=1)), None).identity
+
+
+def test_unusable_folders_are_named_with_the_mend(tmp_path: Path) -> None:
+    good = save_tiny(tmp_path / "good", "llama")
+    assert missing(local(good), None) is None
+    for name, sentence in (
+        ("config.json", "has no config.json"),
+        ("model.safetensors", "has no *.safetensors"),
+        ("tokenizer.json", "has no tokenizer"),
+    ):
+        kept = (good / name).read_bytes()
+        (good / name).unlink()
+        fault = missing(local(good), None)
+        assert fault is not None
+        assert sentence in fault
+        assert "\n" not in fault
+        (good / name).write_bytes(kept)
+    (good / "config.json").write_text("[" * 100_000)
+    assert "not a model's configuration" in (missing(local(good), None) or "")
+    assert "not a folder" in (missing(local(tmp_path / "absent"), None) or "")
+
+
+def test_damaged_weights_are_one_sentence(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path, "llama")
+    tensors = folder / "model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-100])
+    with pytest.raises(RunError, match="could not be loaded") as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_hub_has_is_asked_for_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    for name in ("falcon7b", "llama2-7b"):
+        fault = missing(Registry().model(name), None)
+        assert fault is not None
+        assert "CUDA GPU" in fault
+        assert f"--weights {name}=DIR" in fault
+    # The hub within reach, but the repository gated.
+    monkeypatch.setattr("harness.models.locate.reachable", lambda: True)
+    fault = missing(Registry().model("llama2-7b"), None)
+    assert fault is not None
+    assert "https://huggingface.co/meta-llama/Llama-2-7b-hf" in fault
+    assert "HF_TOKEN" in fault
+
+
+# --- the embedded model ----------------------------------------------------------------------
+
+
+def test_a_file_that_is_not_the_pinned_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk = tmp_path / "part"
+    chunk.write_bytes(b"not the model")
+    package = SimpleNamespace(chunk_paths=lambda: [chunk], EXPECTED_SHA256="whatever it says")
+    monkeypatch.setitem(sys.modules, "fake_weights", package)  # type: ignore[arg-type]
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    source = GgufPackageSource(
+        kind="gguf-package", package="p", module="fake_weights", file="m.gguf", sha256="0" * 64
+    )
+    with pytest.raises(MissingError, match="not the pinned one"):
+        ensure_converted(source, lambda line: None)
+    assert not converted_folder(source).exists()
+    assert [f.name for f in converted_folder(source).parent.iterdir() if f.is_dir()] == []
+
+
+def test_the_embedded_model_is_what_its_file_says(tmp_path: Path) -> None:
+    """Against the gguf library's own dequantisation. Converts, once a machine, if need be."""
+    import gguf
+    from safetensors import safe_open
+    from transformers import AutoTokenizer
+
+    source = Registry().model("gemma3-270m").source
+    assert isinstance(source, GgufPackageSource)
+    folder = ensure_converted(source, lambda line: None)
+    convert._join_chunks(source, tmp_path / source.file)
+    tensors = {t.name: t for t in gguf.GGUFReader(tmp_path / source.file).tensors}
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert len(file.keys()) == len(tensors)
+        for theirs, ours, shift in (
+            ("blk.0.ffn_down.weight", "model.layers.0.mlp.down_proj.weight", 0.0),
+            ("blk.17.attn_q.weight", "model.layers.17.self_attn.q_proj.weight", 0.0),
+            # GGUF stores gemma's norms with the 1 added that the model adds itself.
+            ("blk.3.attn_norm.weight", "model.layers.3.input_layernorm.weight", -1.0),
+        ):
+            tensor = tensors[theirs]
+            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            wanted = torch.from_numpy(np.array(values) + np.float32(shift)).bfloat16()
+            assert torch.equal(file.get_tensor(ours), wanted)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    page = (
+        '<!DOCTYPE html>\n<ul class="a">\n  <li>é 中 &amp;\t</li>\n\n</ul><table><tr><td>1</td>\n'
+    )
+    ids = tokenizer(page)["input_ids"]
+    assert ids.count(tokenizer.bos_token_id) == 1
+    # <table> and the like are tokens of their own, and no special ones.
+    assert tokenizer.decode(ids, skip_special_tokens=True) == page
