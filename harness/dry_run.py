@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.data.hub import snapshot
 from harness.data.load import load
 from harness.data.prompt import render
 from harness.data.split import split
@@ -36,6 +37,11 @@ def _plan(run: Run, options: Options) -> list[str]:
     folder = folder_of(run, options.runs, lambda line: None)
     if finished(run, folder):
         return [f"folder   {folder.path}", "cached   everything: the tables are written at once"]
+    if run.task.data.hub is not None and run.data_path is None and snapshot(run.task) is None:
+        return [
+            f"folder   {folder.path}",
+            f"samples  unknown until {run.task.data.hub} is downloaded",
+        ]
     loaded = load(run.task, task_dir=run.task_dir, path=run.data_path)
     parts = split(loaded.examples, run.task.split, loaded.sides, name=run.task.name)
     asked = parts.test if run.limit is None else parts.test[: run.limit]

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import socket
 import threading
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Literal
+
+from harness.errors import MissingError, StorageError
+
+Kind = Literal["model", "dataset"]
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 PROBE_SECONDS = 1.5
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def home() -> Path:
@@ -33,13 +42,13 @@ def token() -> str | None:
         return None
 
 
-def cached_snapshot(repo: str, revision: str, kind: str) -> Path | None:
-    """The folder of a complete snapshot of `repo` in the local cache, or None.
+def cached_snapshot(repo: str, revision: str, kind: Kind) -> Path | None:
+    """The folder of a whole snapshot of `repo` in the local cache, or None.
 
-    kind: "model" or "dataset". A snapshot counts as complete when no download of the
-    repository is left half-done and, for a model, config and weights are there.
+    A snapshot is whole when no download of the repository is left half-done, and a model's when
+    config and every safetensors file that its index names are there.
     """
-    root = Path(os.environ.get("HF_HUB_CACHE") or home() / "hub")
+    root = Path(os.environ.get("HF_HUB_CACHE") or home() / "hub").expanduser()
     folder = root / f"{kind}s--{repo.replace('/', '--')}"
     try:
         reference = folder / "refs" / revision
@@ -47,13 +56,67 @@ def cached_snapshot(repo: str, revision: str, kind: str) -> Path | None:
         snapshot = folder / "snapshots" / commit
         if not snapshot.is_dir() or any(folder.glob("blobs/*.incomplete")):
             return None
-        if kind == "model" and not (
-            (snapshot / "config.json").exists() and any(snapshot.glob("*.safetensors"))
-        ):
+        if kind == "model" and not _has_weights(snapshot):
             return None
-        return snapshot
+        return snapshot if any(snapshot.iterdir()) else None
     except OSError:
         return None
+
+
+def _has_weights(snapshot: Path) -> bool:
+    if not (snapshot / "config.json").exists():
+        return False
+    try:
+        index = json.loads((snapshot / "model.safetensors.index.json").read_bytes())
+        return all((snapshot / name).exists() for name in set(index["weight_map"].values()))
+    except FileNotFoundError:
+        return any(snapshot.glob("*.safetensors"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def fetch(
+    repo: str, revision: str, kind: Kind, local_copy: str, say: Callable[[str], None]
+) -> Path:
+    """The folder of a snapshot of `repo`, from the cache or downloaded into it.
+
+    Once it is there its commit stays the same, so that what is keyed by it does too.
+    local_copy: the option that takes a local copy instead, for the sentence of an error.
+    Raises MissingError (not to be had), StorageError (no room for it).
+    """
+    if found := cached_snapshot(repo, revision, kind):
+        return found
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError
+
+    mend = f"give a local copy with {local_copy}"
+    if not reachable():
+        raise MissingError(f"{repo} is not in the cache, and the hub is not within reach; {mend}.")
+    say(f"downloading {repo}")
+    # Weights in any other format are not loaded: they can hold code.
+    wanted = ["*.json", "*.safetensors", "*.model", "*.txt"] if kind == "model" else None
+    try:
+        snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=wanted)
+    except GatedRepoError as error:
+        raise MissingError(
+            f"{repo} is gated and your token has no access; accept its licence at "
+            f"{DEFAULT_ENDPOINT}/{repo}, or {mend}."
+        ) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise StorageError(
+                f"{repo} cannot be stored ({error.strerror}); free space, or set HF_HOME."
+            ) from error
+        # The error's own text holds addresses and request ids, not a mend.
+        raise MissingError(
+            f"{repo} could not be downloaded ({type(error).__name__}); try again, or {mend}."
+        ) from error
+    found = cached_snapshot(repo, revision, kind)
+    if found is None:
+        raise MissingError(
+            f"{repo} at revision {revision} has no config.json or no safetensors; {mend}."
+        )
+    return found
 
 
 def offline() -> bool:

@@ -14,8 +14,9 @@ from harness.errors import (
     HarnessError,
     StorageError,
 )
+from harness.files import write_atomic, write_json
 from harness.plan import Options, Run, environment, plan_runs, stage_names
-from harness.preflight import preflight
+from harness.preflight import fetch, preflight
 from harness.reports import RunReport, comparison_csv, comparison_markdown
 from harness.stages.answer import generate, measure
 from harness.stages.bench import Bench
@@ -25,7 +26,7 @@ from harness.stages.fit import train
 from harness.stages.prepare import prepare
 from harness.stages.report import commit, run_report
 from harness.stages.score import score
-from harness.store import RunFolder, Status, write_atomic, write_json
+from harness.store import RunFolder, Status
 
 Say = Callable[[str], None]
 
@@ -50,6 +51,7 @@ def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport]]
     works on one of the runs, Interrupted when a signal came.
     """
     preflight(options)
+    fetch(options, say)
     runs = plan_runs(options)
     bench = Bench(say)
     for each in runs:

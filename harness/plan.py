@@ -19,10 +19,10 @@ from harness import __version__
 from harness.config.registry import Registry
 from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
 from harness.data.identity import identity as data_identity
+from harness.files import digest, file_digest
 from harness.machine import cpu_has_bf16, has_gpu
 from harness.models.locate import Located, locate
 from harness.records import ARMS, Arm
-from harness.store import digest, file_digest
 
 LIBRARIES = (
     "torch",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.config.registry import Registry, printable
 from harness.config.schema import ScriptedSource
+from harness.data.hub import fetch_snapshot
 from harness.data.load import available
 from harness.errors import MissingError, UsageError
 from harness.generation.scripted import ScriptedEngine
-from harness.models.locate import missing
+from harness.models.locate import ensure, missing
 from harness.plan import Options
 from harness.scorers import get
 
@@ -47,6 +48,20 @@ def preflight(options: Options) -> None:
     for model in models:
         if isinstance(model.source, ScriptedSource):
             ScriptedEngine(Path(options.weights.get(model.name) or model.source.path or ""))
+
+
+def fetch(options: Options, say: Callable[[str], None]) -> None:
+    """Download what the command takes from the hub, before runs are keyed by its commit.
+
+    Raises MissingError or StorageError.
+    """
+    registry = Registry(options.registry)
+    for name in options.models:
+        ensure(registry.model(name), options.weights.get(name), say)
+    for name in options.tasks:
+        task = registry.task(name)
+        if task.data.hub is not None and name not in options.data:
+            fetch_snapshot(task, say)
 
 
 def _once(option: str, names: Sequence[str]) -> None:

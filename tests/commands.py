@@ -272,7 +272,7 @@ def _note_stages(seen: list[str]) -> None:
 
 def _arrange(fault: Fault, report: dict[str, Any]) -> None:
     """Have `fault` happen in this process."""
-    from harness import store
+    from harness import files, journal, store
 
     def happens(where: object) -> bool:
         if fault.match not in str(where):
@@ -281,19 +281,20 @@ def _arrange(fault: Fault, report: dict[str, Any]) -> None:
         return bool(report["events"] == fault.count)
 
     if fault.event == "append":
-        append = store.Journal.append
+        append = journal.Journal.append
 
-        def appended(self: store.Journal, record: Any) -> None:
+        def appended(self: journal.Journal, record: Any) -> None:
             if happens(self.path):
                 if fault.action == "TEAR":
-                    store._write_all(self._open(), json.dumps(record).encode()[:9])
+                    files.write_all(self._open(), json.dumps(record).encode()[:9])
                 if fault.action == "ENOSPC":  # the write inside fails, not the whole method
-                    store._write_all = lambda descriptor, payload: _strike("ENOSPC")
+                    for module in (files, journal):
+                        module.write_all = lambda descriptor, payload: _strike("ENOSPC")
                 else:
                     _strike(fault.action)
             append(self, record)
 
-        store.Journal.append = appended  # type: ignore[method-assign]
+        journal.Journal.append = appended  # type: ignore[method-assign]
     elif fault.event == "replace":
         replace = os.replace
 

@@ -1,83 +1,21 @@
-"""Loading: what every source gives, and one sentence for everything that cannot be read."""
+"""Loading: what every source gives, and what that costs."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import socket
 import subprocess
 import sys
-import time
-import tomllib
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.config.schema import TaskConfig
-from harness.data import local
 from harness.data.load import MAX_CHARACTERS, available, load
 from harness.errors import DataError, HarnessError, MissingError, StorageError
-
-ROOT = Path(__file__).resolve().parent.parent
-REAL = ROOT.parent / "shared" / "data"
-COLUMNS = {"prompt": "ask", "context": "given", "target": "answer", "remove": ["note"]}
-ROWS = [{"ask": f"make {i}", "given": "", "answer": f"<p>{i}</p>"} for i in range(4)]
-
-
-def task(**changes: Any) -> TaskConfig:
-    fields: dict[str, Any] = {
-        "name": "pages",
-        "template": "{}",
-        "scorers": ["exact_match"],
-        "data": {"hub": "someone/pages"},
-        "columns": COLUMNS,
-    }
-    return TaskConfig(**{**fields, **changes})
-
-
-def shipped(name: str) -> TaskConfig:
-    with (ROOT / "tasks" / name / "task.toml").open("rb") as file:
-        return TaskConfig(**tomllib.load(file))
-
-
-def write(place: Path, content: bytes | str) -> Path:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return place
-
-
-def lines(*rows: Any) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def parquet(place: Path, rows: list[dict[str, Any]]) -> Path:
-    import pyarrow
-    import pyarrow.parquet
-
-    place.parent.mkdir(parents=True, exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), place)
-    return place
-
-
-def read(place: Path, **changes: Any) -> Any:
-    return load(task(**changes), task_dir=Path("nowhere"), path=str(place))
-
-
-def refusal(place: Path | str, of: TaskConfig | None = None) -> str:
-    """The sentence that `load` refuses `place` with, after checks that hold for all of them."""
-    with pytest.raises(DataError) as caught:
-        load(of or task(), task_dir=Path("nowhere"), path=str(place))
-    sentence = str(caught.value)
-    assert sentence.isprintable()
-    assert sentence.endswith(".")
-    assert Path(place).name.replace("\0", " ")[:20] in sentence
-    assert ": " in sentence  # what and where, then the mend
-    assert len(sentence) < 600
-    return sentence
-
+from tests.sources import REAL, ROOT, ROWS, lines, parquet, read, refusal, shipped, task, write
 
 # --- what is read ----------------------------------------------------------------------------
 
@@ -246,210 +184,6 @@ def test_real_data(name: str, folder: str, rows: int) -> None:
     assert (loaded.skipped, loaded.repaired) == ({}, {})
 
 
-# --- what is refused -------------------------------------------------------------------------
-
-OBJECT = json.dumps({"ask": "a", "answer": "b"})
-TEXTS: list[tuple[str, bytes | str, str]] = [
-    ("empty.json", "", "is empty"),
-    ("empty.csv", "", "is empty"),
-    ("blank.json", " \n \n", "has no rows"),
-    ("list.json", "[]", "has no rows"),
-    ("object.json", "{}", "has no rows"),
-    ("scalars.jsonl", "1\n2\n", "has no rows"),
-    ("header.csv", "ask,answer\n", "has no rows"),
-    ("torn.jsonl", OBJECT + "\n" + OBJECT[:9], "line 2 is not valid JSON"),
-    ("torn.json", "[" + OBJECT + ",\n{", "line 2 is not valid JSON"),
-    ("after.json", "[" + OBJECT + "]\n" + OBJECT, "line 2 is not valid JSON"),
-    ("nul.jsonl", '{"ask": "a\0b", "answer": "c"}\n', "line 1 is not valid JSON"),
-    ("deep.json", "[" * 100_000, "nested too deeply"),
-    ("deep.jsonl", '{"ask": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
-    ("digits.jsonl", '{"ask": ' + "9" * 5000 + "}", "line 1 is not valid JSON"),
-    ("csv.json", "ask,answer\na,b\n", "line 1 is not valid JSON"),
-    ("json.csv", OBJECT + "\n" + OBJECT, "lacks 'ask', 'answer'"),
-    ("latin.jsonl", b'{"ask": "a"}\n{"ask": "\xe9"}\n', "line 2 is not UTF-8 text (byte 0xe9)"),
-    ("latin.json", b'[{"ask": "a"},\n{"ask": "\xe9"}]\n', "line 2 is not UTF-8"),
-    ("raw_surrogate.jsonl", b'{"ask": "\xed\xa0\x80"}\n', "line 1 is not UTF-8"),
-    ("utf16.json", OBJECT.encode("utf-16"), "line 1 is not UTF-8"),
-    ("junk.json", bytes(range(255, 0, -1)) * 9, "is not UTF-8"),
-    ("junk.csv", bytes(range(255, 0, -1)) * 9, "is not UTF-8"),
-    ("junk.parquet", bytes(range(256)) * 9, "is not a whole Parquet file"),
-    ("hollow.parquet", b"PAR1" + bytes(50) + b"PAR1", "is not a whole Parquet file"),
-    ("wide.csv", "ask,answer\na,b\nc,d,e\n", "line 3 has 3 fields but the header has 2"),
-    ("open.csv", 'ask,answer\na,"b\n', "is not valid CSV"),
-    ("twice.csv", "ask,ask,answer\na,b,c\n", "more than once"),
-    ("semicolon.csv", "ask;answer\na;b\n", "its columns are 'ask;answer'"),
-    ("rows.txt", OBJECT, "has the ending '.txt'"),
-    ("rows", OBJECT, "has the ending ''"),
-    ("nested.json", json.dumps({"data": [{"ask": "a"}]}), "its columns are 'data'"),
-    ("missing.jsonl", lines({"ask": "a", "reply": "b"}), "lacks 'answer'"),
-    ("more.jsonl", lines(*ROWS, {**ROWS[0], "stars": 5}), "neither reads nor removes ('stars')"),
-    ("nulls.jsonl", lines({"ask": None, "answer": "b"}) * 3, "no usable row (3 prompt missing)"),
-    ("bomb.jsonl", gzip.compress(bytes(1_000_000)), "is compressed (gzip)"),
-    ("bomb.jsonl.gz", gzip.compress(bytes(1_000_000)), "is compressed (gz)"),
-]
-
-
-@pytest.mark.parametrize(("name", "content", "why"), TEXTS, ids=[name for name, _, _ in TEXTS])
-def test_unusable_files(tmp_path: Path, name: str, content: bytes | str, why: str) -> None:
-    assert why in refusal(write(tmp_path / name, content))
-
-
-def test_many_unknown_columns_make_a_short_sentence(tmp_path: Path) -> None:
-    row = {**ROWS[0], **{f"column\n{i}" + "x" * 100: i for i in range(500)}}
-    assert "and 492 more" in refusal(write(tmp_path / "wide.jsonl", lines(row)))
-
-
-def test_cut_and_oversized_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = parquet(tmp_path / "whole.parquet", ROWS)
-    content = whole.read_bytes()
-    write(tmp_path / "cut.parquet", content[:-100])
-    assert "is not a whole Parquet file" in refusal(tmp_path / "cut.parquet")
-    write(tmp_path / "middle.parquet", content[:300] + content[350:])
-    assert "is not a whole Parquet file" in refusal(tmp_path / "middle.parquet")
-    write(tmp_path / "text.csv", content)
-    assert "rename it to end in .parquet" in refusal(tmp_path / "text.csv")
-    # 5 MB of one letter, a few kB on disk
-    bomb = parquet(tmp_path / "bomb.parquet", [{"ask": "a", "answer": "x" * 5_000_000}])
-    monkeypatch.setattr(local, "MAX_BYTES", 1 << 20)
-    assert bomb.stat().st_size < 1 << 20
-    assert "unpacks to more than 1 MiB" in refusal(bomb)
-
-
-def test_too_many_bytes_or_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = write(tmp_path / "rows.jsonl", lines(*ROWS))
-    monkeypatch.setattr(local, "MAX_ROWS", 3)
-    assert "more than 3 rows" in refusal(place)
-    monkeypatch.setattr(local, "MAX_BYTES", 10)
-    assert "larger than" in refusal(place)
-
-
-def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
-    fifo = tmp_path / "pipe.jsonl"
-    os.mkfifo(fifo)
-    inside = tmp_path / "folder"
-    inside.mkdir()
-    os.mkfifo(inside / "README.md")
-    (tmp_path / "loop.json").symlink_to("loop.json")
-    start = time.monotonic()
-    assert "is a named pipe" in refusal(fifo)
-    assert "'README.md', which is not a regular file" in refusal(inside)
-    assert "neither a file nor a folder" in refusal("/dev/null")
-    assert "does not exist" in refusal(tmp_path / "absent.json")
-    assert "cannot be read" in refusal(tmp_path / "loop.json")
-    assert "null byte" in refusal(f"{tmp_path}/a\0b.json")
-    assert "too long" in refusal("x" * 5000)
-    assert time.monotonic() - start < 2
-
-
-def test_folders_without_usable_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "empty").mkdir()
-    assert "holds no data file" in refusal(tmp_path / "empty")
-    write(tmp_path / "words" / "a.txt", "hello")
-    write(tmp_path / "words" / ".hidden.json", "[]")
-    assert "holds no data file" in refusal(tmp_path / "words")
-    write(tmp_path / "mixed" / "a.csv", "ask,answer\na,b\n")
-    write(tmp_path / "mixed" / "b.jsonl", lines(*ROWS))
-    card = "---\nconfigs:\n- config_name: default\n  data_files: [a.csv, b.jsonl]\n---\n"
-    write(tmp_path / "mixed" / "README.md", card)
-    assert "mixes 'csv', 'json'" in refusal(tmp_path / "mixed")
-    write(tmp_path / "packed" / "a.json", gzip.compress(b"[]"))
-    with pytest.raises(DataError, match=r"a\.json' is compressed \(gzip\): unpack it first\."):
-        read(tmp_path / "packed")
-    with zipfile.ZipFile(write(tmp_path / "card" / "a.zip", ""), "w") as archive:
-        archive.writestr("a.jsonl", lines(*ROWS))
-    assert "holds no data file" in refusal(tmp_path / "card")
-    write(tmp_path / "yaml" / "README.md", "---\nconfigs: [\n---\n")
-    write(tmp_path / "yaml" / "a.json", "[]")
-    assert "cannot be read as a data set's folder" in refusal(tmp_path / "yaml")
-    monkeypatch.setattr(local, "MAX_FILES", 1)
-    assert "more than 1 files" in refusal(tmp_path / "mixed")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_without_permission(tmp_path: Path) -> None:
-    place = write(tmp_path / "rows.json", "[]")
-    place.chmod(0)
-    assert "change its permissions" in refusal(place)
-
-
-def test_the_cheap_check_finds_what_it_can(tmp_path: Path) -> None:
-    for name, content in (("a.txt", "x"), ("a.json", ""), ("a.csv", gzip.compress(b"x"))):
-        place = write(tmp_path / name, content)
-        assert available(task(), str(place)) == refusal(place)
-    assert available(task(), str(tmp_path / "absent.csv")) == refusal(tmp_path / "absent.csv")
-
-
-# --- the hub ---------------------------------------------------------------------------------
-
-
-def test_a_hub_that_cannot_be_had_is_said_quickly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
-    start = time.monotonic()
-    reason = available(task())
-    assert reason is not None
-    assert "someone/pages" in reason
-    assert reason.endswith("give a local copy with --data pages=PATH.")
-    with pytest.raises(MissingError) as caught:
-        load(task(), task_dir=Path("nowhere"))
-    assert str(caught.value) == reason
-    assert time.monotonic() - start < 4
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert "HF_HUB_OFFLINE" in (available(task()) or "")
-
-
-def test_a_name_server_that_never_answers_does_not_hang_the_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr("harness.hub.PROBE_SECONDS", 0.2)
-
-    def never(*_: object) -> None:
-        time.sleep(1.0)
-        raise OSError("no answer")
-
-    monkeypatch.setattr(socket, "create_connection", never)
-    start = time.monotonic()
-    assert "cannot be reached" in (available(task()) or "")
-    assert time.monotonic() - start < 0.9
-
-
-def test_a_cached_data_set_needs_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pyarrow
-
-    folder = tmp_path / "someone___my_pages" / "default" / "0.0.0" / "abc"
-    folder.mkdir(parents=True)
-    info = {
-        "builder_name": "json",
-        "dataset_name": "my_pages",
-        "config_name": "default",
-        "version": {"version_str": "0.0.0", "major": 0, "minor": 0, "patch": 0},
-        "splits": {"train": {"name": "train", "num_bytes": 1, "num_examples": 4}},
-        "features": {n: {"dtype": "string", "_type": "Value"} for n in ("ask", "given", "answer")},
-    }
-    write(folder / "dataset_info.json", json.dumps(info))
-    table = pyarrow.Table.from_pylist(ROWS)
-    with (
-        pyarrow.OSFile(str(folder / "my_pages-train.arrow"), "wb") as sink,
-        pyarrow.ipc.new_stream(sink, table.schema) as stream,
-    ):
-        stream.write_table(table)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    of = task(data={"hub": "someone/MyPages"})
-    assert available(of) is None
-    loaded = load(of, task_dir=Path("nowhere"))
-    assert loaded.source == "someone/MyPages"
-    assert loaded.digest == read(write(tmp_path / "rows.jsonl", lines(*ROWS))).digest
-    with pytest.raises(DataError, match="cannot be read"):
-        load(task(data={"hub": "someone/MyPages", "split": "absent"}), task_dir=Path("nowhere"))
-
-
 # --- generators ------------------------------------------------------------------------------
 
 GENERATOR = """
@@ -523,7 +257,7 @@ def test_a_generator_takes_no_path(tmp_path: Path) -> None:
 def test_checking_imports_nothing_heavy(tmp_path: Path) -> None:
     place = write(tmp_path / "rows.jsonl", lines(*ROWS))
     code = (
-        "import sys; from test_data_load import task; from harness.data.load import available;"
+        "import sys; from tests.sources import task; from harness.data.load import available;"
         f"assert available(task(), {str(place)!r}) is None; available(task());"
         "heavy = {'torch', 'datasets', 'pyarrow', 'pandas', 'transformers'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else 0)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.config.schema import TaskConfig
-from harness.hub import cached_snapshot
-from harness.store import file_digest
+from harness.data.hub import snapshot
+from harness.files import file_digest
 
 
 def identity(task: TaskConfig, task_dir: Path, path: str | None) -> dict[str, str]:
@@ -25,6 +25,6 @@ def identity(task: TaskConfig, task_dir: Path, path: str | None) -> dict[str, st
             for f in sorted(task_dir.rglob("*"))
             if f.is_file() and "__pycache__" not in f.parts and f.name != "task.toml"
         }
-    name, revision = task.data.hub or "", task.data.revision or "main"
-    snapshot = cached_snapshot(name, revision, "dataset")
-    return {"hub": name, "revision": snapshot.name if snapshot else revision}
+    found = snapshot(task)
+    revision = found.name if found else task.data.revision or "main"
+    return {"hub": task.data.hub or "", "revision": revision}

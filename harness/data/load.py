@@ -55,9 +55,8 @@ def load(task: TaskConfig, *, task_dir: Path, path: str | None = None) -> Loaded
     columns, name = _columns(task), task.data.hub or ""
     if path is None:
         source = name
-        rows = hub.read(
-            name, columns, split=task.data.split, revision=task.data.revision, task=task.name
-        )
+        folder = str(hub.fetch_snapshot(task, lambda line: None))
+        rows = local.read(folder, columns, task.data.split)
     else:
         source = path
         rows = local.read(path, columns, task.data.split)
@@ -85,7 +84,7 @@ def available(task: TaskConfig, path: str | None = None) -> str | None:
     except DataError as error:
         return str(error)
     if path is None and task.data.hub is not None:
-        return hub.problem(task.data.hub, task.name)
+        return hub.problem(task)
     return None
 
 

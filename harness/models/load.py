@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -97,8 +96,7 @@ def load_base(
     path = located.path
     if isinstance(source, GgufPackageSource) and located.identity.get("gguf"):
         path = str(ensure_converted(source, say))
-    local = Path(path).is_dir()
-    common = {"local_files_only": True} if local else {"revision": located.revision}
+    common = {"local_files_only": True, "trust_remote_code": False}
     device = pick_device()
     dtype = pick_dtype(precision, device)
     if device.type == "cpu":
@@ -106,8 +104,8 @@ def load_base(
     use_plain_linears()
     with quiet():
         try:
-            settings = AutoConfig.from_pretrained(path, trust_remote_code=False, **common)
-            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **common)
+            settings = AutoConfig.from_pretrained(path, **common)
+            tokenizer = AutoTokenizer.from_pretrained(path, **common)
             model = AutoModelForCausalLM.from_pretrained(
                 path,
                 config=settings,
@@ -116,7 +114,6 @@ def load_base(
                 device_map={"": device},
                 attn_implementation="sdpa",
                 use_safetensors=True,
-                trust_remote_code=False,
                 **common,
             )
         except torch.OutOfMemoryError as error:

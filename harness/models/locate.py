@@ -1,6 +1,6 @@
 """Where a model's weights are, and what the machine lacks for it. Imports no torch.
 
-`missing` is asked before any work; `locate` gives the folder (or the hub's name) to load from
+`missing` is asked before any work; `locate` gives the folder to load from
 and the identity of the weights, which keys every stage that depends on them.
 """
 
@@ -10,14 +10,15 @@ import importlib.util
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.schema import GgufPackageSource, HubSource, LocalSource, ModelConfig
 from harness.errors import MissingError
-from harness.hub import cached_snapshot, reachable, token
+from harness.files import file_digest
+from harness.hub import cached_snapshot, fetch, reachable, token
 from harness.machine import has_gpu
-from harness.store import file_digest
 
 CPU_PARAMETER_LIMIT = 2_000_000_000
 """Above this, training on a CPU takes days: weights so large need a GPU."""
@@ -28,10 +29,9 @@ CONVERTED_LAYOUT = 1
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """path: a local folder or the hub's name. identity: what tells these weights from others."""
+    """path: a local folder (or a script's file). identity: what tells these weights from others."""
 
     path: str
-    revision: str | None
     identity: dict[str, str]
 
 
@@ -137,11 +137,22 @@ def _folder_fault(name: str, folder: Path) -> str | None:
     return None
 
 
+def ensure(model: ModelConfig, weights: str | None, say: Callable[[str], None]) -> None:
+    """Download a hub model's weights where they are neither given nor cached.
+
+    Raises MissingError or StorageError.
+    """
+    source = model.source
+    if weights is None and isinstance(source, HubSource):
+        fetch(source.repo, source.revision, "model", f"--weights {model.name}=DIR", say)
+
+
 def locate(model: ModelConfig, weights: str | None) -> Located:
     """Where to load `model` from, and the identity of its weights.
 
     Raises MissingError with the sentence of `missing` where something is lacking.
-    Local weights are identified by the hash of their contents.
+    Local weights are identified by the hash of their contents, a hub's by their commit (call
+    `ensure` before, so that it is known).
     """
     if fault := missing(model, weights):
         raise MissingError(fault)
@@ -149,18 +160,18 @@ def locate(model: ModelConfig, weights: str | None) -> Located:
     if source.kind == "scripted":
         path = weights or source.path
         assert path is not None  # `missing` saw to it
-        return Located(path, None, {"answers": file_digest(Path(path))})
+        return Located(path, {"answers": file_digest(Path(path))})
     folder = weights or (source.path if isinstance(source, LocalSource) else None)
     if folder is not None:
         root = Path(folder).expanduser()
         names = [
             f for f in sorted(root.iterdir()) if f.suffix in (".json", ".safetensors", ".model")
         ]
-        return Located(str(root), None, {f.name: file_digest(f) for f in names if f.is_file()})
+        return Located(str(root), {f.name: file_digest(f) for f in names if f.is_file()})
     if isinstance(source, GgufPackageSource):
         identity = {"gguf": source.sha256, "layout": str(CONVERTED_LAYOUT)}
-        return Located(str(converted_folder(source)), None, identity)
+        return Located(str(converted_folder(source)), identity)
     assert isinstance(source, HubSource)
     snapshot = cached_snapshot(source.repo, source.revision, "model")
     revision = snapshot.name if snapshot else source.revision
-    return Located(source.repo, revision, {"repo": source.repo, "revision": revision})
+    return Located(str(snapshot or source.repo), {"repo": source.repo, "revision": revision})

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.journal import Journal
 from harness.progress import Progress
 from harness.records import Arm, Example
 from harness.stages.context import Context, write_jsonl
-from harness.store import Journal
 
 if TYPE_CHECKING:
     from harness.generation.engine import Engine

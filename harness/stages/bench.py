@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.files import digest
 from harness.plan import Run
-from harness.store import digest
 
 if TYPE_CHECKING:
     from harness.generation.engine import Engine

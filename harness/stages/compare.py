@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.files import write_atomic
 from harness.records import Direction, Example, Metric, SampleLoss
 from harness.reports import ComparisonRow, KindRow, PredictionRow, prediction_lines
 from harness.stages.context import Context, read_jsonl, stopwatch, write_jsonl
 from harness.stages.score import SYSTEMS
-from harness.store import write_atomic
 
 Values = list[float | None]
 

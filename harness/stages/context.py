@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.files import write_atomic
 from harness.plan import Run
 from harness.records import Example
-from harness.store import RunFolder, write_atomic
+from harness.store import RunFolder
 
 if TYPE_CHECKING:
     from harness.stages.bench import Bench

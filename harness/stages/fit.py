@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from harness.errors import RunError
+from harness.journal import Journal
 from harness.progress import Progress
 from harness.stages.context import Context, write_jsonl
-from harness.store import Journal
 
 
 def train(context: Context) -> None:

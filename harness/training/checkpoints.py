@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness.store import file_digest, write_atomic
+from harness.files import file_digest, write_atomic
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
 
