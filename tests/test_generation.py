@@ -161,6 +161,13 @@ def test_a_prompt_longer_than_the_context_loses_its_beginning() -> None:
     (answer,) = made.generate("base", [long], GREEDY, (), ignore)
     assert answer.prompt_tokens == made.base.context - 12
     assert list(made.measure("base", [long], ())) == []  # nothing of the reference fits
+    # A context shorter than the answers may be is shared by halves.
+    made.base.context = 40
+    said: list[str] = []
+    made.say = said.append
+    answers = list(made.generate("base", [long], DecodingConfig(max_new_tokens=100), (), ignore))
+    assert [(a.prompt_tokens, a.completion_tokens) for a in answers] == [(20, 20)]
+    assert said == ["1 of 1 prompts are cut to their last 20 tokens"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -72,7 +72,10 @@ class BatchedEngine:
         Raises RunError when memory runs out even for one prompt at a time.
         """
         prompts = [self.codec.prompt_ids(example.prompt) for example in examples]
-        room = max(1, self.base.context - decoding.max_new_tokens)
+        # A context too short for both is shared: half of it is the prompt's.
+        room = max(self.base.context - decoding.max_new_tokens, self.base.context // 2)
+        if cut := sum(len(prompt) > room for prompt in prompts):
+            self.say(f"{cut} of {len(prompts)} prompts are cut to their last {room} tokens")
         order = sorted(range(len(examples)), key=lambda i: (-len(prompts[i]), examples[i].id))
         batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
         while batches:
@@ -111,8 +114,8 @@ class BatchedEngine:
         from harness.generation.cache import roomy_cache
 
         device = self.base.device
-        limit = min(decoding.max_new_tokens, self.base.context - 1)
         width = max(len(answer.prompt) for answer in answers)
+        limit = min(decoding.max_new_tokens, self.base.context - width)
         # Padding stands on the left, masked by length and never by its token id.
         padding = [width - len(answer.prompt) for answer in answers]
         pad = self.codec.eos
@@ -140,6 +143,8 @@ class BatchedEngine:
                     continue
                 answer.generated.append(token)
                 if len(answer.generated) >= limit:
+                    if answer.example.id in wanted:
+                        tick(decoding.max_new_tokens - limit)
                     yield self._finished(answer, "length")
                 else:
                     kept.append(index)
