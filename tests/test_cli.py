@@ -440,3 +440,19 @@ def test_a_script_that_is_none(commands: Commands, scripted: list[str], tmp_path
         assert "Traceback" not in outcome.output
         assert "says.jsonl:1 is no answer" in outcome.stderr.splitlines()[-1]
         assert not (tmp_path / "results").exists()
+
+
+def test_a_terminal_without_our_characters_gets_question_marks(tmp_path: Path) -> None:
+    script = write_script(tmp_path / "answers.jsonl")
+    registry = make_registry(tmp_path / "registry")
+    words = ["run", "--models", "scripted", "--tasks", "words", "--recipe", "tiny"]
+    paths = ["--registry", str(registry), "--weights", f"scripted={script}"]
+    found = subprocess.run(
+        [sys.executable, "-m", "harness", *words, *paths],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+    )
+    assert b"scripted ? words" in found.stdout
+    assert b"report: results/comparison.md" in found.stdout
