@@ -167,6 +167,30 @@ def test_a_signal_leaves_a_checkpoint_of_the_step_that_ended(tmp_path: Path) -> 
     assert found[0] == 2
 
 
+def test_a_signal_at_the_last_step_loses_nothing(tmp_path: Path) -> None:
+    import os
+    import signal
+
+    from harness import interrupts
+
+    def interrupt(entry: StepLog) -> None:
+        if entry.step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    _, weights = fit(tmp_path / "whole")
+    with pytest.raises(Interrupted), interrupts.handling():
+        fit(tmp_path / "cut", on_step=interrupt)
+    rest, resumed = fit(tmp_path / "cut")
+    assert rest == []
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
+
+
+def test_an_overflowed_gradient_norm_is_journaled_as_null() -> None:
+    entry = StepLog(1, 2, 0.5, 1.0, 1e-3, float("inf"), 10, 5, 0.1)
+    assert entry.to_json()["grad_norm"] is None
+    assert "grad inf" in entry.line()
+
+
 def test_checkpoints_are_limited_and_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, {"x": torch.tensor(step)}, limit=2)

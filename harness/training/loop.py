@@ -39,7 +39,11 @@ class StepLog:
     validation: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain data; what overflowed (a gradient norm in float16, at first) is null."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
 
     def line(self) -> str:
         """One line for people."""
@@ -179,7 +183,7 @@ def train(
             )
             log(entry)
             due = recipe.save_steps and done % recipe.save_steps == 0 and done < total
-            if due or (interrupts.requested() and done < total):
+            if due or interrupts.requested():
                 save(done)
         # Leaving the deferred block raises Interrupted where a signal came.
     seen = [i for s in range(total) for i in examples_of_step(recipe, len(samples), seed, s)]
