@@ -22,7 +22,7 @@ from harness.data.identity import identity as data_identity
 from harness.files import digest, file_digest
 from harness.machine import cpu_has_bf16, has_gpu
 from harness.models.locate import Located, locate
-from harness.records import ARMS, Arm
+from harness.records import ARMS
 
 LIBRARIES = (
     "torch",
@@ -231,6 +231,3 @@ def code(*parts: str) -> str:
         place = _PACKAGE / part
         files.extend(sorted(place.rglob("*.py")) if place.is_dir() else [place])
     return digest({f.relative_to(_PACKAGE).as_posix(): file_digest(f) for f in files})
-
-
-__all__ = ["Arm", "Options", "Run", "code", "environment", "plan_runs", "stage_names"]

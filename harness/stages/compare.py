@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.files import write_atomic
 from harness.records import Direction, Example, Metric, SampleLoss
 from harness.reports import ComparisonRow, KindRow, PredictionRow, prediction_lines
 from harness.stages.context import Context, read_jsonl, stopwatch, write_jsonl
 from harness.stages.score import SYSTEMS
+
+if TYPE_CHECKING:
+    from harness.statistics import Comparison
 
 Values = list[float | None]
 
@@ -121,16 +124,7 @@ def _rows(context: Context, columns: Sequence[Column]) -> list[ComparisonRow]:
     from harness import statistics
 
     run = context.run
-    compared = [
-        statistics.compare(
-            c.values["base"],
-            c.values["tuned"],
-            direction=c.metric.direction,
-            binary=c.metric.binary,
-            weights=c.weights,
-        )
-        for c in columns
-    ]
+    compared = [_compared(c, range(len(c.values["base"]))) for c in columns]
     adjusted = statistics.holm([found.p_value for found in compared])
     return [
         ComparisonRow(
@@ -160,19 +154,24 @@ def _rows(context: Context, columns: Sequence[Column]) -> list[ComparisonRow]:
     ]
 
 
-def _kind_rows(kind: str, examples: Sequence[Example], columns: Sequence[Column]) -> list[KindRow]:
+def _compared(column: Column, chosen: Sequence[int]) -> Comparison:
+    """Both arms on the prompts at the positions `chosen`."""
     from harness import statistics
 
+    return statistics.compare(
+        [column.values["base"][i] for i in chosen],
+        [column.values["tuned"][i] for i in chosen],
+        direction=column.metric.direction,
+        binary=column.metric.binary,
+        weights=None if column.weights is None else [column.weights[i] for i in chosen],
+    )
+
+
+def _kind_rows(kind: str, examples: Sequence[Example], columns: Sequence[Column]) -> list[KindRow]:
     chosen = [i for i, example in enumerate(examples) if example.kind == kind]
     rows = []
     for column in columns:
-        found = statistics.compare(
-            [column.values["base"][i] for i in chosen],
-            [column.values["tuned"][i] for i in chosen],
-            direction=column.metric.direction,
-            binary=column.metric.binary,
-            weights=None if column.weights is None else [column.weights[i] for i in chosen],
-        )
+        found = _compared(column, chosen)
         rows.append(
             KindRow(
                 kind=kind,
