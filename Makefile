@@ -1,16 +1,20 @@
 # make run   set up .venv and do the main job on the embedded default
 # make test  set up what is missing and pass the tests, offline
+# make check hold the scorers to their golden cases and frozen scores
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint
+.PHONY: run test lint check
 
 run: $(VENV)/.run-ready
 	$(BIN)/python -m harness run
 
 test: $(VENV)/.test-ready
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+check: $(VENV)/.run-ready
+	$(BIN)/python -m harness check
 
 lint: $(VENV)/.lint-ready
 	$(BIN)/ruff check harness tasks tests

@@ -137,6 +137,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
 
+    _add_scoring(verbs)
+
+    bench = verbs.add_parser(
+        "bench",
+        help="time the scorers, beside other libraries on the same pages",
+        allow_abbrev=False,
+    )
+    bench.add_argument("subject", choices=("score",))
+    bench.add_argument(
+        "--pages", type=_count(1), metavar="N", default=1000, help="pages to score (default: 1000)"
+    )
+    bench.add_argument(
+        "--out",
+        type=_folder,
+        metavar="DIR",
+        default=Path("results/bench"),
+        help="where score.json goes (default: results/bench)",
+    )
+
     listing = verbs.add_parser(
         "list", help="what is registered, and which runs there are", allow_abbrev=False
     )
@@ -155,6 +174,68 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--registry", type=_folder, metavar="DIR", help="your own registry folder")
     return parser
+
+
+def _add_scoring(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    """The verbs that need no model."""
+    score = verbs.add_parser(
+        "score",
+        help="score any system's answers, or a run's again, without a model",
+        description="Score the answers in a file (JSON lines with prediction, reference and, if "
+        "you like, id, prompt, assertions, finish_reason, group), or those that a run's folder "
+        "holds.",
+        allow_abbrev=False,
+    )
+    score.add_argument("run", nargs="?", metavar="RUN", help="a run's folder")
+    score.add_argument("--predictions", type=_file, metavar="FILE", help="a JSONL file of answers")
+    _add_scorers(score, "results/scores/NAME")
+
+    compare = verbs.add_parser(
+        "compare",
+        help="compare two systems on the same samples, B against A",
+        description="Paired comparison of B against A; each is a JSONL file of predictions, or a "
+        "run's folder: its tuned arm, or with :base, :reference or :nearest after it another "
+        "system's answers. In the tables A is base and B is tuned.",
+        allow_abbrev=False,
+    )
+    compare.add_argument("a", metavar="A", help="a file of predictions, or RUN[:SYSTEM]")
+    compare.add_argument("b", metavar="B", help="the same, to compare against A")
+    _add_scorers(compare, "results/compare/A-B")
+
+    check = verbs.add_parser(
+        "check",
+        help="hold the scorers, or a run's table, to what is frozen in baselines/",
+        description="Check golden cases and frozen scores; with --results and --baseline, a run's "
+        "comparison.csv against a frozen one. Exit status 1 where something moved.",
+        allow_abbrev=False,
+    )
+    check.add_argument("--update", action="store_true", help="freeze what there is now")
+    check.add_argument("--results", type=_file, metavar="CSV", help="a run's comparison.csv")
+    check.add_argument("--baseline", type=_file, metavar="CSV", help="the frozen one")
+
+
+def _add_scorers(parser: argparse.ArgumentParser, place: str) -> None:
+    parser.add_argument(
+        "--scorers",
+        nargs="+",
+        metavar="S",
+        help="scorers or metrics, as `list scorers` names them, or evaluate:PATH_OR_NAME (default: "
+        "all; of a run, its task's)",
+    )
+    parser.add_argument(
+        "--text",
+        choices=("raw", "extracted"),
+        help="score answers as they are, or without chat and fence (default: raw; of a run, as "
+        "its task says)",
+    )
+    parser.add_argument(
+        "--out", type=_folder, metavar="DIR", help=f"where the files go (default: {place})"
+    )
+    parser.add_argument(
+        "--no-clusters",
+        action="store_true",
+        help="draw samples one by one, those of one group too",
+    )
 
 
 def _print(text: str) -> None:
@@ -177,7 +258,75 @@ def _dispatch(arguments: argparse.Namespace, command: str) -> int:
 
         _print(f"{doctor(arguments.registry)}\n")
         return EXIT_OK
-    return _run(arguments, command)
+    verbs = {
+        "run": _run,
+        "score": _score,
+        "compare": _compare,
+        "check": _check,
+        "bench": _bench,
+    }
+    return verbs[arguments.verb](arguments, command)
+
+
+def _score(arguments: argparse.Namespace, command: str) -> int:
+    if (arguments.run is None) == (arguments.predictions is None):
+        raise UsageError(
+            "give either a run's folder or --predictions FILE, not "
+            f"{'both' if arguments.run is not None else 'neither'}; see `harness score --help`."
+        )
+    from harness.scoring.score import score_predictions, score_run
+
+    work = score_run if arguments.predictions is None else score_predictions
+    table = work(
+        arguments.predictions or Path(arguments.run),
+        arguments.scorers,
+        arguments.text,
+        arguments.out,
+        by_group=not arguments.no_clusters,
+    )
+    _print(table.text(width=100))
+    return EXIT_OK
+
+
+def _compare(arguments: argparse.Namespace, command: str) -> int:
+    from harness.reports import comparison_terminal
+    from harness.scoring.compare import compare, headline
+
+    report, folder = compare(
+        arguments.a,
+        arguments.b,
+        arguments.scorers,
+        arguments.text,
+        arguments.out,
+        command=command,
+        by_group=not arguments.no_clusters,
+    )
+    _print(
+        f"{headline(report, width=100)}\n"
+        f"{comparison_terminal([report], width=100, color=sys.stdout.isatty())}\n"
+        f"report: {folder / 'comparison.md'}\n"
+        f"table: {folder / 'comparison.csv'}\n"
+    )
+    return EXIT_OK
+
+
+def _bench(arguments: argparse.Namespace, command: str) -> int:
+    from harness.bench.score import bench_score
+    from harness.progress import write
+
+    _print(f"{bench_score(arguments.pages, arguments.out, write)}\n")
+    return EXIT_OK
+
+
+def _check(arguments: argparse.Namespace, command: str) -> int:
+    from harness.checking.check import check
+
+    return check(
+        update=arguments.update,
+        results=arguments.results,
+        baseline=arguments.baseline,
+        say=lambda line: _print(f"{line}\n"),
+    )
 
 
 def _run(arguments: argparse.Namespace, command: str) -> int:
@@ -243,6 +392,12 @@ def _positive(text: str) -> float:
 def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("an empty path is no folder")
+    return Path(text)
+
+
+def _file(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path is no file")
     return Path(text)
 
 

@@ -16,7 +16,7 @@ from harness.hub import reachable, token
 from harness.machine import available_memory, cpu_has_bf16, has_gpu
 from harness.models.locate import cache_dir, missing
 from harness.plan import environment
-from harness.scorers import describe
+from harness.scorers import describe, metric_names
 from harness.scorers import names as scorer_names
 from harness.store import list_runs
 
@@ -30,7 +30,7 @@ def listing(kind: str, extra: Path | None, runs: Path) -> str:
         rows = [(run["path"], run["status"], run.get("finished", "")) for run in list_runs(runs)]
         return _columns(rows) if rows else f"no runs in {runs}"
     if kind == "scorers":
-        return _columns([(name, describe(name)) for name in scorer_names()])
+        return _columns([row for name in scorer_names() for row in _scorer(name)] + [_EVALUATE])
     read: dict[str, Callable[[str], ModelConfig | TaskConfig | RecipeConfig]] = {
         "models": registry.model,
         "tasks": registry.task,
@@ -64,6 +64,16 @@ def doctor(extra: Path | None) -> str:
         for name in registry.names("tasks")
     ]
     return _columns([*rows, *models, *tasks])
+
+
+_EVALUATE = ("evaluate:NAME", "any metric of the evaluate library, by its name or a script's path")
+
+
+def _scorer(name: str) -> list[tuple[str, str]]:
+    """A scorer, and below it its metrics where they are not called as it is."""
+    metrics = metric_names(name)
+    rows = [(name, describe(name))]
+    return rows if metrics == (name,) else [*rows, ("", f"metrics: {', '.join(metrics)}")]
 
 
 def _fault(sentence: str | None, subject: str) -> str:

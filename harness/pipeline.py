@@ -17,9 +17,15 @@ from harness.errors import (
 from harness.files import write_atomic, write_json
 from harness.plan import Options, Run, environment, plan_runs, stage_names
 from harness.preflight import fetch, preflight
-from harness.reports import RunReport, comparison_csv, comparison_markdown
+from harness.reports import (
+    RunReport,
+    comparison_csv,
+    comparison_markdown,
+    joined_predictions,
+)
 from harness.stages.answer import generate, measure
 from harness.stages.bench import Bench
+from harness.stages.combine import combined_reports
 from harness.stages.compare import compare
 from harness.stages.context import Context
 from harness.stages.fit import train
@@ -57,8 +63,11 @@ def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport]]
     for each in runs:
         begin(each, options.runs, bench, say)
     reports = [run_one(each, options.runs, bench, say) for each in runs]
-    publish(reports, options.results, runs, options.runs, command)
+    folders = [folder_of(each, options.runs, say) for each in runs]
     failed = any(report.status != "done" for report in reports)
+    done = [f for f, report in zip(folders, reports, strict=True) if report.status == "done"]
+    reports = combined_reports(runs, folders, reports)
+    publish(reports, done, options.results, command)
     return (EXIT_FAILED if failed else EXIT_OK), reports
 
 
@@ -145,9 +154,9 @@ def advance(context: Context, names: Sequence[str]) -> None:
 
 
 def publish(
-    reports: Sequence[RunReport], results: Path, runs: Sequence[Run], root: Path, command: str
+    reports: Sequence[RunReport], done: Sequence[RunFolder], results: Path, command: str
 ) -> None:
-    """Write the tables of the runs, and the manifests behind them, into `results`."""
+    """Write the tables of the runs, and the manifests of those that are done, into `results`."""
     try:
         results.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -157,21 +166,8 @@ def publish(
     rows = [row for report in reports for row in report.rows]
     write_atomic(results / "comparison.csv", comparison_csv(rows).encode())
     write_atomic(results / "comparison.md", comparison_markdown(reports, command).encode())
-    done = [
-        folder_of(run, root, lambda line: None)
-        for run, report in zip(runs, reports, strict=True)
-        if report.status == "done"
-    ]
-    write_atomic(results / "predictions.csv", _join_csv([f.path / "predictions.csv" for f in done]))
+    predictions = joined_predictions(
+        (folder.path / "predictions.csv").read_bytes().decode() for folder in done
+    )
+    write_atomic(results / "predictions.csv", predictions)
     write_json(results / "manifests.json", [f.manifest for f in done])
-
-
-def _join_csv(files: Sequence[Path]) -> bytes:
-    """One CSV of several; a header stands where it differs from the one before."""
-    joined, header = b"", b""
-    for file in files:
-        first, _, rest = file.read_bytes().partition(b"\n")
-        if first != header:
-            joined, header = joined + first + b"\n", first
-        joined += rest
-    return joined

@@ -23,6 +23,7 @@ from harness.files import digest, file_digest
 from harness.machine import cpu_has_bf16, has_gpu
 from harness.models.locate import Located, locate
 from harness.records import ARMS
+from harness.scorers import get
 
 LIBRARIES = (
     "torch",
@@ -149,7 +150,8 @@ def _plan(
         }
     )
     model_code = code(
-        "models", "training", "generation", "tokens.py", "data/pack.py", "data/prompt.py"
+        *("models", "training", "generation", "tokens.py", "data/pack.py", "data/prompt.py"),
+        "scorers/cross_entropy.py",
     )
     keys["train"] = digest(
         {
@@ -176,7 +178,8 @@ def _plan(
     keys["score"] = digest(
         {
             "made": made,
-            "scorers": task.scorers,
+            # What scorers find on this machine, as the Nu checker, is in their signatures.
+            "metrics": [m.signature for each in get(task.scorers, task.text) for m in each.metrics],
             "code": code("scorers", "records.py", "data/nearest.py"),
             "libraries": _versions("html5lib", "beautifulsoup4", "rouge-score", "rapidfuzz"),
         }
@@ -185,7 +188,7 @@ def _plan(
         {
             "score": keys["score"],
             "run": [model.name, task.name, recipe.name, seed],
-            "code": code("statistics.py", "reports", "stages"),
+            "code": code("statistics.py", "comparing.py", "reports", "stages"),
             "libraries": _versions("numpy"),
         }
     )

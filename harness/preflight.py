@@ -38,7 +38,7 @@ def preflight(options: Options) -> None:
         except UsageError as error:
             raise UsageError(f"{registry.path('tasks', task.name)}: {error}") from error
     for what, folder in (("--runs", options.runs), ("--results", options.results)):
-        _writable(what, folder)
+        writable(what, folder)
     faults = [
         *(missing(model, options.weights.get(model.name)) for model in models),
         *(available(task, options.data.get(task.name)) for task in tasks),
@@ -64,22 +64,11 @@ def fetch(options: Options, say: Callable[[str], None]) -> None:
             fetch_snapshot(task, say)
 
 
-def _once(option: str, names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"{option} names {printable(name)} twice; name it once.")
+def writable(option: str, folder: Path) -> None:
+    """Check that `folder` is one that can be written to, or could be made: nothing is.
 
-
-def _only_for(option: str, given: object, names: Sequence[str]) -> None:
-    for name in given if isinstance(given, dict) else ():
-        if name not in names:
-            raise UsageError(
-                f"{option} is for {printable(name)}, but this command runs {', '.join(names)}; "
-                "name it there too, or leave it out."
-            )
-
-
-def _writable(option: str, folder: Path) -> None:
+    option: what names it on the command line. Raises UsageError.
+    """
     try:
         os.lstat(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -96,3 +85,18 @@ def _writable(option: str, folder: Path) -> None:
         raise UsageError(f"{option} {folder}: {place} is not a folder; give another.")
     if not os.access(place, os.W_OK | os.X_OK):
         raise UsageError(f"{option} {folder}: {place} cannot be written to; give another folder.")
+
+
+def _once(option: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{option} names {printable(name)} twice; name it once.")
+
+
+def _only_for(option: str, given: object, names: Sequence[str]) -> None:
+    for name in given if isinstance(given, dict) else ():
+        if name not in names:
+            raise UsageError(
+                f"{option} is for {printable(name)}, but this command runs {', '.join(names)}; "
+                "name it there too, or leave it out."
+            )

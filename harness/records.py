@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Arm = Literal["base", "tuned"]
+TextChoice = Literal["raw", "extracted"]
 FinishReason = Literal["stop", "length"]
 Direction = Literal["higher", "lower"]
 
@@ -92,14 +93,17 @@ class SampleLoss:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a scorer sees: the prompt, the reference, and an answer to judge."""
+    """What a scorer sees: the prompt, the reference, and an answer to judge.
+
+    finish_reason: None where it is not known why the answer ended.
+    """
 
     id: str
     prompt: str
     reference: str
     prediction: str
     assertions: tuple[Assertion, ...] = ()
-    finish_reason: FinishReason = "stop"
+    finish_reason: FinishReason | None = "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +111,33 @@ class Metric:
     """A named number of one sample: which direction is better, and what exactly was computed.
 
     binary:    yes/no, 0.0 or 1.0 a sample (compared by McNemar's test).
-    signature: name and every setting that changes the number, as sacrebleu does it.
+    signature: name and every setting that changes the number, as sacrebleu does it. Where a
+               scorer's may be of the raw or of the extracted answer, "{text}" stands for which.
     """
 
     name: str
     direction: Direction
     signature: str
     binary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What the scorers say of one sample.
+
+    scores:  number by metric, in the order of the scorers; None: it could not be told.
+    notes:   for each None, why, in a few words.
+    details: what stands behind some numbers (the codes and places of parse errors), plain data.
+    """
+
+    scores: dict[str, float | None]
+    notes: dict[str, str] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        row: dict[str, Any] = {"scores": self.scores, "notes": self.notes}
+        return {**row, "details": self.details} if self.details else row
+
+    @staticmethod
+    def from_json(row: dict[str, Any]) -> Scored:
+        return Scored(row["scores"], row.get("notes", {}), row.get("details", {}))

@@ -21,6 +21,7 @@ from harness.reports import (
     ComparisonRow,
     PredictionRow,
     comparison_csv,
+    joined_predictions,
     parse_comparison_csv,
     prediction_lines,
     predictions_csv,
@@ -82,6 +83,13 @@ rows = st.builds(
 
 def records(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+
+
+def test_rows_of_all_seeds_go_there_and_back() -> None:
+    text = comparison_csv([dataclasses.replace(ROW, seed="all")])
+    assert parse_comparison_csv(text)[0].seed == "all"
+    with pytest.raises(DataError, match="whole number"):
+        parse_comparison_csv(text.replace(",all,", ",some,"))
 
 
 def test_header_is_the_contract() -> None:
@@ -205,6 +213,8 @@ PREDICTION = PredictionRow(
     reference="<p>hi</p>",
     base="=HYPERLINK(1)",
     tuned="<p>hi</p>\r\n",
+    base_extracted="",
+    tuned_extracted="",
     base_finish_reason="length",
     tuned_finish_reason="stop",
     base_scores={"rougeL": 0.25, "exact_match": -0.0},
@@ -214,11 +224,11 @@ PREDICTION = PredictionRow(
 
 def test_predictions_golden() -> None:
     assert predictions_csv([PREDICTION], ["exact_match", "rougeL", "absent"]) == (
-        "model,task,recipe,seed,id,kind,prompt,reference,base,tuned,base_finish_reason,"
-        "tuned_finish_reason,base_exact_match,tuned_exact_match,base_rougeL,tuned_rougeL,"
+        "model,task,recipe,seed,id,kind,prompt,reference,base,tuned,base_extracted,tuned_extracted,"
+        "base_finish_reason,tuned_finish_reason,base_exact_match,tuned_exact_match,base_rougeL,tuned_rougeL,"
         "base_absent,tuned_absent\n"
         'm,t,quick,0,a1,content,"Say ""hi"",\nplease",<p>hi</p>,\'=HYPERLINK(1),'
-        '"<p>hi</p>\r\n",length,stop,-0.0,1.0,0.25,,,\n'
+        '"<p>hi</p>\r\n",,,length,stop,-0.0,1.0,0.25,,,\n'
     )
 
 
@@ -266,6 +276,17 @@ def test_a_long_cell_with_a_lone_surrogate_is_hashed() -> None:
     text = predictions_csv([row], [])
     assert "\ufffd… [40000 characters, sha256 " in text
     text.encode("utf-8")
+
+
+def test_predictions_of_several_runs_have_all_columns() -> None:
+    one = predictions_csv([dataclasses.replace(PREDICTION, tuned="a\r\nb")], ["rougeL"])
+    other = predictions_csv([PREDICTION], ["exact_match", "rougeL"])
+    header, first, second = records(joined_predictions([one, other]))
+    assert header[-4:] == ["base_rougeL", "tuned_rougeL", "base_exact_match", "tuned_exact_match"]
+    assert first[header.index("tuned")] == "a\r\nb"
+    assert (first[-4:], second[-4:]) == (["0.25", "", "", ""], ["0.25", "", "-0.0", "1.0"])
+    assert joined_predictions([one]) == one
+    assert joined_predictions([]) == ""
 
 
 def test_rows_are_streamed() -> None:

@@ -332,7 +332,7 @@ metric            base  tuned   delta     95 % interval  p (Holm)    w/t/l    re
 ────────────────────────────────────────────────────────────────────────────────────────
 cross_entropy ↓  1.842  0.913  -0.929  [-0.951, -0.906]   0.001 *   96/0/0      –      –
 exact_match ↑    0.000  0.323  +0.323  [+0.229, +0.417]  <0.001 *  31/65/0  1.000  0.000
-empty ↓          0.021  0.021   0.000    [0.000, 0.000]   1.000     0/96/0  0.000  0.000
+alike in both arms: empty 0.021 (ref 0.000)
 Tuned is better on 2 of 3 metrics (2 significantly), worse on 0.
 exact match: base 0 of 96, tuned 31 of 96
 measured: train 171 s · speed 1,072 tokens/s
@@ -348,6 +348,23 @@ near: copying the nearest training answer (floor)
 
 def test_terminal_golden() -> None:
     assert comparison_terminal([DONE, FAILED]) == TERMINAL
+
+
+def test_metrics_that_tell_no_prompt_apart_are_one_line() -> None:
+    def row(metric: str, **more: Any) -> ComparisonRow:
+        given = {"metric": metric, "wins": 0, "losses": 0, "ties": 96, "reference": 0.021, **more}
+        return dataclasses.replace(DONE.rows[-1], **given)
+
+    rows = [*DONE.rows[:1], row("scripts"), row("conformance_errors", n=0, base=None, tuned=None)]
+    text = comparison_terminal([dataclasses.replace(DONE, rows=rows)])
+    assert "alike in both arms: scripts 0.021 · conformance_errors not scored\n" in text
+    seeds = [
+        dataclasses.replace(DONE, rows=[row("a"), row("b")]),
+        dataclasses.replace(DONE, seed=1, rows=[row("a", wins=1)]),
+    ]
+    text = comparison_terminal(seeds)
+    assert "alike in both arms: b 0.021\n" in text
+    assert sum(line.startswith("a ") for line in text.splitlines()) == 1
 
 
 def test_color_adds_bold_to_the_best_and_nothing_else() -> None:

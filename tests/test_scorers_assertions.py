@@ -72,7 +72,7 @@ def test_text_comes_from_pieces_and_not_from_comments() -> None:
 
 def score(text: str, *assertions: Assertion) -> tuple[float | None, ...]:
     sample = Sample("s", "", "", text, assertions)
-    return tuple(get(["assertions"])[0].score(sample).values())
+    return tuple(get(["assertions"])[0].score(sample).scores.values())
 
 
 def test_share_and_all() -> None:

@@ -1,4 +1,4 @@
-"""The registry of scorers, and the simple ones: exact match and the form of an answer."""
+"""The registry of scorers, and exact match."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.records import FinishReason, Sample
-from harness.scorers import describe, get, names, score_all
+from harness.scorers import describe, get, merged, metric_names, names, score_all
 
 TASKS = Path(__file__).parent.parent / "tasks"
 
@@ -25,25 +25,51 @@ def test_every_shipped_task_names_known_scorers() -> None:
     assert files
     for file in files:
         wanted = tomllib.loads(file.read_text(encoding="utf-8"))["scorers"]
-        assert [scorer.name for scorer in get(wanted)] == wanted
+        assert [chosen.scorer.name for chosen in get(wanted)] == wanted
 
 
 def test_every_scorer_gives_exactly_its_metrics_with_a_signature() -> None:
     seen: list[str] = []
-    for scorer in get(names()):
-        assert list(scorer.score(sample("<p>x</p>", "<p>y</p>"))) == [
-            m.name for m in scorer.metrics
-        ]
-        for metric in scorer.metrics:
+    for name in names():
+        (chosen,) = get([name])
+        assert chosen.scorer.name == name
+        scored = chosen.score(sample("<p>x</p>", "<p>y</p>"))
+        found = tuple(scored.scores)
+        assert found == tuple(m.name for m in chosen.metrics) == metric_names(name)
+        assert {m for m, value in scored.scores.items() if value is None} == set(scored.notes)
+        for metric in chosen.metrics:
             assert metric.signature.split("|")[0] == metric.name
-            assert metric.signature.endswith(f"|text:raw|v{scorer.version}")
-        seen += [metric.name for metric in scorer.metrics]
-        assert describe(scorer.name)
+            assert metric.signature.endswith(f"|text:raw|v{chosen.scorer.version}")
+        seen += found
+        assert describe(name)
     assert len(seen) == len(set(seen))
 
 
+def test_a_metric_is_chosen_alone_and_never_twice() -> None:
+    (chosen,) = get(["rougeL"])
+    assert (chosen.scorer.name, [m.name for m in chosen.metrics]) == ("rouge", ["rougeL"])
+    assert list(chosen.score(sample("a", "a")).scores) == ["rougeL"]
+    both = get(["rougeL", "rouge"])
+    assert [[m.name for m in each.metrics] for each in both] == [
+        ["rougeL"],
+        ["rouge1", "rouge2", "rougeLsum"],
+    ]
+
+
+def test_the_text_that_is_scored_is_in_the_signature() -> None:
+    fenced = sample("Here:\n```html\n<p>x</p>\n```\nBye.", "<p>x</p>")
+    for text, equal in (("raw", 0.0), ("extracted", 1.0)):
+        chosen = get(["exact_match", "fenced"], text)
+        scores = merged(each.score(fenced) for each in chosen).scores
+        # What the form of an answer is is told of the raw one always.
+        assert (scores["exact_match"], scores["fenced"]) == (equal, 1.0)
+        signatures = {m.name: m.signature for each in chosen for m in each.metrics}
+        assert f"|text:{text}|" in signatures["exact_match"]
+        assert "|text:raw|" in signatures["fenced"]
+
+
 def test_rouge_signature_is_the_contracts() -> None:
-    metric = {m.name: m for m in get(["rouge"])[0].metrics}["rougeL"]
+    (metric,) = get(["rougeL"])[0].metrics
     assert metric.signature == "rougeL|tok:rouge-score|stem:no|text:raw|v1"
 
 
@@ -58,7 +84,7 @@ def test_an_unknown_scorer_is_one_sentence_with_the_near_name(name: str, hint: s
 
 
 def test_a_name_given_twice_is_one_scorer_and_order_is_kept() -> None:
-    assert [s.name for s in get(["rouge", "answers", "rouge"])] == ["rouge", "answers"]
+    assert [s.asked for s in get(["rouge", "answers", "rouge"])] == ["rouge", "answers"]
 
 
 def test_score_all_keeps_order_and_reports_progress() -> None:
@@ -68,8 +94,8 @@ def test_score_all_keeps_order_and_reports_progress() -> None:
         get(["exact_match", "answers"]),
         done.append,
     )
-    assert [row["exact_match"] for row in rows] == [1.0, 0.0, 0.0]
-    assert [row["empty"] for row in rows] == [0.0, 0.0, 1.0]
+    assert [row.scores["exact_match"] for row in rows] == [1.0, 0.0, 0.0]
+    assert [row.scores["empty"] for row in rows] == [0.0, 0.0, 1.0]
     assert done == [1, 2, 3]
 
 
@@ -86,58 +112,3 @@ assert "torch" not in sys.modules
 assert "rouge_score" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=TASKS.parent)
-
-
-@pytest.mark.parametrize(
-    ("prediction", "reference", "value"),
-    [
-        ("<p>a</p>", "<p>a</p>", 1.0),
-        ("\n <p>a</p>\t\n", "<p>a</p>", 1.0),
-        ("<p>a</p>", "  <p>a</p>\n", 1.0),
-        ("<p>a </p>", "<p>a</p>", 0.0),  # inner white space counts
-        ("<P>a</P>", "<p>a</p>", 0.0),  # so does case
-        ("a b", "b a", 0.0),  # and order: no sets of words
-        ("a a", "a", 0.0),
-        ("", "", 1.0),
-        (" ", "\n", 1.0),
-        ("", "<p>", 0.0),
-        ("пример", "пример", 1.0),
-        ("\ud800", "\ud800", 1.0),
-    ],
-)
-def test_exact_match(prediction: str, reference: str, value: float) -> None:
-    assert get(["exact_match"])[0].score(sample(prediction, reference)) == {"exact_match": value}
-
-
-@pytest.mark.parametrize(
-    ("text", "fenced"),
-    [
-        ("```html\n<p>x</p>\n```", 1.0),
-        ("Sure:\n\n   ```\nx", 1.0),
-        ("text\n~~~ html\n", 1.0),
-        ("````\nx", 1.0),
-        ("```", 1.0),
-        ("    ```\nindented code", 0.0),
-        ("inline ``` x", 0.0),
-        ("```one span``` of code", 0.0),
-        ("``\nx", 0.0),
-        ("<p>x</p>", 0.0),
-        ("", 0.0),
-    ],
-)
-def test_fenced(text: str, fenced: float) -> None:
-    assert get(["answers"])[0].score(sample(text))["fenced"] == fenced
-
-
-@pytest.mark.parametrize(
-    ("text", "empty"), [("", 1.0), (" \n\t\xa0", 1.0), (".", 0.0), ("\0", 0.0), ("<p>", 0.0)]
-)
-def test_empty(text: str, empty: float) -> None:
-    assert get(["answers"])[0].score(sample(text))["empty"] == empty
-
-
-def test_truncated_follows_the_finish_reason_not_the_text() -> None:
-    answers = get(["answers"])[0]
-    assert answers.score(sample("<p>x", finish="length"))["truncated"] == 1.0
-    assert answers.score(sample("<p>x", finish="stop"))["truncated"] == 0.0
-    assert all(m.direction == "lower" and m.binary for m in answers.metrics)

@@ -12,18 +12,24 @@ import html5lib
 import pytest
 from bs4 import BeautifulSoup
 
+from harness.checking.goldens import faults_of, faults_of_set, read_cases
 from harness.records import Sample
 from harness.scorers import get
+from harness.scorers.base import Unscored
 from harness.scorers.page import MAX_CHARACTERS, Page, Unparsed, parse
-from harness.scorers.validity import Validity
+from harness.scorers.validity import DOCTYPE_CODES, MAX_DETAILS, Validity
 
+GOLDENS = Path(__file__).parent.parent / "baselines" / "goldens"
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 DOC = "<!DOCTYPE html><html><head><title>t</title></head><body>{}</body></html>"
 
 
 def score(text: str) -> tuple[float | None, ...]:
-    """html_valid_strict, html_valid, parse_errors, tags_balanced."""
-    return tuple(Validity().score(Sample("s", "", "", text)).values())
+    """html_valid_strict, html_valid, parse_errors, tags_balanced; None where unscored."""
+    found = Validity().score(Sample("s", "", "", text))
+    names = ("html_valid_strict", "html_valid", "parse_errors", "tags_balanced")
+    values = [found[name] for name in names]
+    return tuple(None if isinstance(value, Unscored) else value for value in values)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +66,68 @@ def score(text: str) -> tuple[float | None, ...]:
 )
 def test_by_hand(text: str, expected: tuple[float, ...]) -> None:
     assert score(text) == expected
+
+
+def test_golden_cases() -> None:
+    cases = read_cases(GOLDENS / "validity.toml")
+    assert faults_of_set(cases) == []
+    validity = get(["validity"])[0]
+    assert [fault for case in cases for fault in faults_of(case, validity.score)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<div>x", 1000 / 6),
+        ("<div>é", 1000 / 7),  # bytes of UTF-8, not characters
+        ("<p>x</p>", 0),  # the missing doctype is forgiven
+        ("</i>" * 250, 1000 * 250 / 1000),
+        ("plain text", 0),
+        ("", None),
+        (" \n", None),
+        ("\ud800</i>", 1000 * 2 / 7),
+    ],
+)
+def test_parse_errors_per_kb(text: str, expected: float | None) -> None:
+    value = Validity().score(Sample("s", "", "", text))["parse_errors_per_kb"]
+    if expected is None:
+        assert value == Unscored("the answer is empty")
+    else:
+        assert value == pytest.approx(expected, rel=1e-12)
+
+
+def test_details_are_the_errors_with_their_places() -> None:
+    def details(text: str) -> dict[str, object]:
+        return Validity().details(Sample("s", "", "", text))
+
+    assert details("<!DOCTYPE html><p>x") == {}
+    found = details("<p>x\n</i>")["parse_errors"]
+    assert isinstance(found, list)
+    assert [row["code"] for row in found] == [
+        "expected-doctype-but-got-start-tag",
+        "unexpected-end-tag",
+    ]
+    assert found[0]["code"] in DOCTYPE_CODES
+    assert [row["line"] for row in found] == [1, 2]
+    assert found[1]["column"] in range(5)
+    many = details("<!DOCTYPE html>" + "</i>" * 70)
+    assert len(many["parse_errors"]) == MAX_DETAILS  # type: ignore[arg-type]
+    assert many["parse_errors_total"] == 70
+    assert details("<div>" * 20_000) == {}
+
+
+def test_per_kb_and_codes_agree_with_the_count() -> None:
+    rng = random.Random(1)
+    for _ in range(200):
+        text = soup_of_tags(rng)
+        sample = Sample("s", "", "", text)
+        found = Validity().score(sample)
+        if isinstance(found["parse_errors"], Unscored) or not text.strip():
+            continue
+        size = len(text.encode("utf-8"))
+        assert found["parse_errors_per_kb"] == pytest.approx(1000 * found["parse_errors"] / size)
+        codes = [row["code"] for row in Validity().details(sample).get("parse_errors", [])]
+        assert sum(code not in DOCTYPE_CODES for code in codes) == min(found["parse_errors"], 50)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import numpy as np
@@ -11,7 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.statistics import Comparison, compare, holm, mcnemar, mean
+from harness.statistics import (
+    Comparison,
+    Link,
+    Pairs,
+    Summary,
+    bootstrap,
+    compare,
+    compare_many,
+    describe,
+    holm,
+    mcnemar,
+    mean,
+    units_by_cluster,
+)
 
 
 def test_by_hand() -> None:
@@ -44,9 +58,9 @@ def test_exact_sign_flip_by_hand() -> None:
 @pytest.mark.parametrize(
     ("n", "expected"),
     [
-        (0, Comparison(0, None, None, None, None, None, None, 0, 0, 0)),
-        (1, Comparison(1, 1.0, 2.0, 1.0, None, None, 1.0, 1, 0, 0)),
-        (3, Comparison(3, 1.0, 2.0, 1.0, 1.0, 1.0, 0.25, 3, 0, 0)),
+        (0, Comparison(0, None, None, None, None, None, None, None, 0, 0, 0)),
+        (1, Comparison(1, 1.0, 2.0, 1.0, None, None, None, 1.0, 1, 0, 0)),
+        (3, Comparison(3, 1.0, 2.0, 1.0, 0.0, 1.0, 1.0, 0.25, 3, 0, 0)),
     ],
 )
 def test_few_pairs(n: int, expected: Comparison) -> None:
@@ -224,18 +238,80 @@ def test_seed_moves_the_interval_a_little_and_is_repeatable() -> None:
 
 def test_false_alarms_are_five_in_a_hundred() -> None:
     rng = np.random.default_rng(7)
-    rounds, alarms, misses = 600, 0, 0
+    rounds, columns = 40, 50
+    alarms = misses = 0
     for at in range(rounds):
-        base, tuned = rng.exponential(size=(2, 40))
-        c = compare(list(base), list(tuned), direction="higher", resamples=400, seed=at)
-        assert c.p_value is not None
-        assert c.ci_low is not None
-        assert c.ci_high is not None
-        alarms += c.p_value <= 0.05
-        misses += not c.ci_low <= 0 <= c.ci_high
-    # Binomial(600, .05) has a standard deviation of 0.9 in a hundred.
-    assert 0.025 < alarms / rounds < 0.075
-    assert 0.03 < misses / rounds < 0.1
+        # Fifty measures share their draws, as those of a table do; they are independent here.
+        base, tuned = rng.exponential(size=(2, columns, 60))
+        pairs = [Pairs(list(b), list(t), "higher") for b, t in zip(base, tuned, strict=True)]
+        for c in compare_many(pairs, resamples=1000, seed=at):
+            assert c.p_value is not None
+            assert c.ci_low is not None
+            assert c.ci_high is not None
+            alarms += c.p_value <= 0.05
+            misses += not c.ci_low <= 0 <= c.ci_high
+    # Binomial(2000, .05) has a standard deviation of 0.5 in a hundred.
+    assert 0.035 < alarms / (rounds * columns) < 0.065
+    assert 0.035 < misses / (rounds * columns) < 0.075
+
+
+@pytest.mark.parametrize("what", ["plain", "weights", "clusters", "exp", "yes/no"])
+def test_bootstrap_standard_error_is_the_analytic_one(what: str) -> None:
+    rng = np.random.default_rng(9)
+    base, tuned = rng.gamma(2.0, 0.3, size=(2, 300))
+    weights = list(rng.integers(5, 60, size=300).astype(float)) if what == "weights" else None
+    labels = [at // 3 for at in range(300)] if what == "clusters" else None
+    link: Link = "exp" if what == "exp" else "identity"
+    if what == "yes/no":
+        base, tuned = (base > 0.5).astype(float), (tuned > 0.5).astype(float)
+    c = compare(
+        list(base), list(tuned), direction="lower", weights=weights, link=link, clusters=labels
+    )
+    pairs = Pairs(list(base), list(tuned), "lower", weights=weights, link=link)
+    drawn = bootstrap([units_by_cluster(pairs, labels)], 10_000, seed=0)[:, 0]
+    assert c.standard_error == pytest.approx(float(drawn.std(ddof=1)), rel=0.1)
+    assert width(c) / (2 * 1.96) == pytest.approx(c.standard_error, rel=0.1)
+    alone = describe(list(tuned), weights=weights, link=link, clusters=labels)
+    assert alone.mean == c.tuned
+    assert alone.ci_low is not None
+    assert alone.ci_high is not None
+    assert (alone.ci_high - alone.ci_low) / (2 * 1.96) == pytest.approx(
+        alone.standard_error, rel=0.1
+    )
+
+
+def test_standard_error_by_hand() -> None:
+    # 0 1 0 1: sample variance 1/3, over four.
+    assert describe([0.0, 1.0, None, 0.0, 1.0]).standard_error == pytest.approx((1 / 12) ** 0.5)
+    # Two clusters with means 0 and 1: as two samples.
+    two = describe([0.0, 0.0, 1.0, 1.0], clusters="aabb")
+    assert two.standard_error == pytest.approx(0.5)
+    assert describe([3.0]) == Summary(1, 3.0, None, None, None)
+    assert describe([None]) == Summary(0, None, None, None, None)
+    assert describe([2.0, 2.0, 2.0]) == Summary(3, 2.0, 0.0, 2.0, 2.0)
+
+
+def test_exp_of_the_mean() -> None:
+    base, tuned = [1.0, 2.0, 3.0, 2.5], [0.5, 1.0, 2.0, 2.0]
+    weights = [1.0, 2.0, 3.0, 4.0]
+    c = compare(base, tuned, direction="lower", weights=weights, link="exp")
+    plain = compare(base, tuned, direction="lower", weights=weights)
+    assert c.base == pytest.approx(math.exp(np.average(base, weights=weights)))
+    assert c.delta == pytest.approx(math.exp(plain.tuned or 0) - math.exp(plain.base or 0))
+    assert (c.p_value, c.wins) == (plain.p_value, plain.wins)
+    constant = compare([1.0] * 5, [2.0] * 5, direction="lower", link="exp")
+    assert constant.ci_low == constant.ci_high == pytest.approx(math.e**2 - math.e)
+
+
+def test_a_measure_is_the_same_whatever_stands_beside_it() -> None:
+    rng = np.random.default_rng(10)
+    table = rng.normal(size=(6, 2, 40)).round(1)
+    pairs = [Pairs(list(b), list(t), "higher") for b, t in table]
+    pairs.append(Pairs([None, *table[0, 0][1:]], list(table[0, 1]), "lower"))
+    pairs.append(Pairs(list(table[1, 0]), list(table[1, 1]), "lower", weights=[1.0, 2.0] * 20))
+    pairs.append(Pairs([0.0, 1.0] * 20, [1.0] * 40, "higher", binary=True))
+    together = compare_many(pairs)
+    assert together == [compare_many([each])[0] for each in pairs]
 
 
 @pytest.mark.parametrize("size", [3, 5_000])

@@ -187,13 +187,18 @@ class DecodingConfig(_Strict):
 
 
 class TaskConfig(_Strict):
-    """A data set with its split, prompt template, decoding and scorers."""
+    """A data set with its split, prompt template, decoding and scorers.
+
+    scorers: names of scorers or of single metrics, or evaluate:PATH_OR_NAME.
+    text:    what is scored of an answer: raw, all of it, or extracted, without chat and fence.
+    """
 
     name: Name
     description: str = ""
     license: str = ""
     template: Template
     scorers: Annotated[list[str], Field(min_length=1)]
+    text: Literal["raw", "extracted"] = "raw"
     data: DataConfig
     columns: ColumnsConfig | None = None
     split: SplitConfig = SplitConfig()

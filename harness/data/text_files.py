@@ -32,10 +32,18 @@ def read_json(path: Path) -> Iterator[dict[str, Any]]:
         if _first_character(file) == b"[":
             yield from map(_as_row, _parse(_decode(file.read(), path), path))
             return
+    for _, value in read_json_lines(path):
+        yield _as_row(value)
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The number and the JSON value of each line that is not blank. Raises DataError."""
+    with path.open("rb") as file:
+        _first_character(file)
         for number, line in enumerate(file, 1):
             text = _decode(line, path, number)
             if text.strip():
-                yield _as_row(_parse(text, path, number))
+                yield number, _parse(text, path, number)
 
 
 def read_csv(path: Path, delimiter: str = ",") -> Iterator[dict[str, Any]]:

@@ -3,7 +3,12 @@
 from harness.reports.comparison import COLUMNS, ComparisonRow, KindRow, RunReport
 from harness.reports.csv_file import comparison_csv, parse_comparison_csv
 from harness.reports.markdown import comparison_markdown
-from harness.reports.predictions import PredictionRow, prediction_lines, predictions_csv
+from harness.reports.predictions import (
+    PredictionRow,
+    joined_predictions,
+    prediction_lines,
+    predictions_csv,
+)
 from harness.reports.terminal import comparison_terminal
 
 __all__ = [
@@ -15,6 +20,7 @@ __all__ = [
     "comparison_csv",
     "comparison_markdown",
     "comparison_terminal",
+    "joined_predictions",
     "parse_comparison_csv",
     "prediction_lines",
     "predictions_csv",

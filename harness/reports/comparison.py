@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -13,12 +13,15 @@ RunStatus = Literal["done", "diverged", "failed"]
 
 ALPHA = 0.05
 EXACT_MATCH = "exact_match"
+ALL_SEEDS = "all"
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
     """One metric of one run, both arms: a line of comparison.csv, its columns in this order.
 
+    seed:               of the training; "all" where several seeds are combined, and then the
+                        interval covers prompts and seeds.
     n:                  prompts scored in both arms.
     base, tuned:        the score of each arm on those n; None where it has none.
     delta:              tuned minus base, with the ends of its 95 % interval.
@@ -31,7 +34,7 @@ class ComparisonRow:
     model: str
     task: str
     recipe: str
-    seed: int
+    seed: int | str
     metric: str
     direction: Direction
     n: int
@@ -100,7 +103,7 @@ class RunReport:
     model: str
     task: str
     recipe: str
-    seed: int
+    seed: int | str
     run: str
     status: RunStatus
     error: str | None = None
@@ -115,7 +118,7 @@ class RunReport:
             "model": self.model,
             "task": self.task,
             "recipe": self.recipe,
-            "seed": int(self.seed),
+            "seed": _whole(self.seed),
             "run": self.run,
             "status": self.status,
             "error": self.error,
@@ -188,7 +191,8 @@ def group_reports(reports: Iterable[RunReport]) -> list[Group]:
 
 def run_name(report: RunReport) -> str:
     """How a run is called within its (model, task): "quick, seed 0"."""
-    return f"{report.recipe}, seed {report.seed}"
+    seed = "all seeds" if report.seed == ALL_SEEDS else f"seed {report.seed}"
+    return f"{report.recipe}, {seed}"
 
 
 def failure(report: RunReport) -> str | None:
@@ -254,8 +258,13 @@ def _plain(row: ComparisonRow | KindRow) -> dict[str, Any]:
     return plain
 
 
-_NUMBERS: dict[Any, type[int] | type[float]] = {
+def _whole(value: int | str) -> int | str:
+    return value if isinstance(value, str) else int(value)
+
+
+_NUMBERS: dict[Any, Callable[[Any], int | float | str]] = {
     "int": int,
+    "int | str": _whole,
     "int | None": int,
     "float | None": float,
 }

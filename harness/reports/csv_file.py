@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from harness.errors import DataError
-from harness.reports.comparison import COLUMNS, ComparisonRow
+from harness.reports.comparison import ALL_SEEDS, COLUMNS, ComparisonRow
 from harness.reports.text import printable, single_line
 
 _QUOTED = re.compile(r'[",\r\n]|^[ \t]|[ \t]$')
@@ -140,6 +140,8 @@ def _parse(text: str, name: str, kind: str, where: str) -> Any:
         return text
     if not text and kind.endswith("None"):
         return None
+    if kind == "int | str" and text == ALL_SEEDS:
+        return text
     if kind.startswith("int"):
         if not _INTEGER.fullmatch(text):
             raise wrong("a whole number")

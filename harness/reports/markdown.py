@@ -33,7 +33,8 @@ _ENTITY = re.compile(r"&(?=#?[0-9A-Za-z]+;)")
 _LEGEND = """\
 - **base**, **tuned**: the score of each arm on the same n held-out prompts; ↑ higher is better, \
 ↓ lower is better, the better one in bold.
-- **delta**: tuned minus base; the 95 % interval is a paired bootstrap's.
+- **delta**: tuned minus base; the 95 % interval is a paired bootstrap's, near-duplicates drawn \
+together. In rows of all seeds it covers the seeds as well (Student's, prompts and seeds crossed).
 - **p (Holm)**: a paired test (sign-flip permutation; McNemar's exact test for yes/no metrics), \
 adjusted by Holm over the metrics of a run; * marks p below 0.05.
 - **wins/ties/losses**: prompts on which tuned is better than base, equal, worse.
@@ -43,17 +44,23 @@ imitator would get.
 gets."""
 
 
-def comparison_markdown(reports: Sequence[RunReport], command: str) -> str:
+_RUNS = (
+    "Each model answered the same held-out prompts as it is (base) and with the adapter that "
+    "the run trained (tuned)."
+)
+
+
+def comparison_markdown(reports: Sequence[RunReport], command: str, about: str = _RUNS) -> str:
     """The text of comparison.md: one table a (model, task), then how to read it, then signatures.
 
     command: what made it, printed in a code block.
+    about:   what base and tuned are, in a sentence.
     Text from data is escaped: it can neither leave its cell nor become markup.
     """
     groups = group_reports(reports)
     blocks = [
         "# Base against tuned",
-        "Each model answered the same held-out prompts as it is (base) and with the adapter that "
-        "the run trained (tuned). Made by:",
+        f"{about if about is _RUNS else escape(about)} Made by:",
         _fenced(command),
     ]
     if len(groups) > 1:
@@ -184,7 +191,7 @@ def _grid(header: list[str], rows: list[list[str]], sides: str) -> str:
     widths = []
     for column in zip(header, *rows, strict=True):
         fitting = (display_width(cell) for cell in column)
-        widths.append(max(3, *(width for width in fitting if width <= _PAD_LIMIT)))
+        widths.append(max([3, *(width for width in fitting if width <= _PAD_LIMIT)]))
     rules = [
         "-" * width if side == "l" else "-" * (width - 1) + ":"
         for width, side in zip(widths, sides, strict=True)

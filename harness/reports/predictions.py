@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,13 +19,19 @@ _WHOLE_TEXT = {
     "reference": "data/",
     "base": "generations/base.jsonl",
     "tuned": "generations/tuned.jsonl",
+    "base_extracted": "scores/base.jsonl",
+    "tuned_extracted": "scores/tuned.jsonl",
 }
 _TEXT_COLUMNS = ("id", "kind", *_WHOLE_TEXT)
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionRow:
-    """One held-out prompt of one run. The scores: metric → number, None where not scored."""
+    """One held-out prompt of one run.
+
+    base_extracted, tuned_extracted: the answers without chat and fence, where that differs.
+    The scores: metric → number, None where not scored.
+    """
 
     model: str
     task: str
@@ -35,6 +43,8 @@ class PredictionRow:
     reference: str
     base: str
     tuned: str
+    base_extracted: str
+    tuned_extracted: str
     base_finish_reason: str
     tuned_finish_reason: str
     base_scores: Mapping[str, float | None]
@@ -71,6 +81,14 @@ def prediction_lines(rows: Iterable[PredictionRow], metrics: Sequence[str]) -> I
                 *(cell(None if score is None else float(score)) for score in scores),
             ]
         )
+
+
+def joined_predictions(texts: Iterable[str]) -> str:
+    """Several predictions.csv as one, with all their columns; what a run lacks is empty."""
+    tables = [list(csv.DictReader(io.StringIO(text, newline=""))) for text in texts]
+    columns = list(dict.fromkeys(name for rows in tables for row in rows[:1] for name in row))
+    joined = [csv_line(row.get(name, "") for name in columns) for rows in tables for row in rows]
+    return "".join([csv_line(columns), *joined] if columns else [])
 
 
 def _text_cell(text: str, column: str) -> str:

@@ -72,7 +72,7 @@ def comparison_table(group: Group) -> Table:
         if group.by_recipe:
             cells.append(Cell(single_line(row.recipe)))
         if group.by_seed:
-            cells.append(Cell(format_count(row.seed)))
+            cells.append(Cell(row.seed if isinstance(row.seed, str) else format_count(row.seed)))
         places = decimals_for([row.base, row.tuned, row.delta, row.reference, row.nearest])
         cells += _scores(row, places)
         star = f" {STAR}" if is_significant(row) else "  " if starred else ""

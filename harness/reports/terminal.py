@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.reports.comparison import (
+    ComparisonRow,
     Group,
     RunReport,
     exact_match_counts,
@@ -13,6 +15,7 @@ from harness.reports.comparison import (
     run_name,
     verdict,
 )
+from harness.reports.formats import decimals_for, format_number
 from harness.reports.tables import STAR, Cell, Table, comparison_table
 from harness.reports.text import clip, display_width, pad, single_line, wrap
 
@@ -51,6 +54,23 @@ def comparison_terminal(reports: Sequence[RunReport], width: int = 100, color: b
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+def table_lines(table: Table, width: int, color: bool = False) -> list[str]:
+    """A table of at most `width` columns; where it is wider, names are cut, then columns go."""
+    table, widths = _fit(table, width)
+    header = [
+        pad(clip(column.short, w), w, not column.data)
+        for column, w in zip(table.columns, widths, strict=True)
+    ]
+    lines = [_GAP.join(header).rstrip(), "─" * (sum(widths) + len(_GAP) * (len(widths) - 1))]
+    for row in table.rows:
+        cells = [
+            _cell(cell, w, column.data, color)
+            for cell, column, w in zip(row, table.columns, widths, strict=True)
+        ]
+        lines.append(_GAP.join(cells).rstrip())
+    return lines
+
+
 def _group(group: Group, width: int, color: bool) -> list[str]:
     several = len(group.reports) > 1
     title = [single_line(group.model), single_line(group.task)]
@@ -60,9 +80,12 @@ def _group(group: Group, width: int, color: bool) -> list[str]:
     if len(counts) == 1:
         title.append(f"n = {counts.pop()}")
     lines = _join(title, width)
-    if group.rows:
-        table = comparison_table(group)
-        lines += _table(table if counts else table.without("n"), width, color)
+    told, alike = _split(group)
+    if told.rows:
+        table = comparison_table(told)
+        lines += table_lines(table if counts else table.without("n"), width, color)
+    if alike:
+        lines += _join([f"alike in both arms: {alike[0]}", *alike[1:]], width)
     for report in group.reports:
         name = single_line(run_name(report))
         before = f"{name}: " if several else ""
@@ -80,20 +103,29 @@ def _group(group: Group, width: int, color: bool) -> list[str]:
     return lines
 
 
-def _table(table: Table, width: int, color: bool) -> list[str]:
-    table, widths = _fit(table, width)
-    header = [
-        pad(clip(column.short, w), w, not column.data)
-        for column, w in zip(table.columns, widths, strict=True)
-    ]
-    lines = [_GAP.join(header).rstrip(), "─" * (sum(widths) + len(_GAP) * (len(widths) - 1))]
-    for row in table.rows:
-        cells = [
-            _cell(cell, w, column.data, color)
-            for cell, column, w in zip(row, table.columns, widths, strict=True)
-        ]
-        lines.append(_GAP.join(cells).rstrip())
-    return lines
+def _split(group: Group) -> tuple[Group, list[str]]:
+    """The group less the metrics that no prompt tells the arms apart by, and what those are."""
+    alike: dict[str, ComparisonRow] = {}
+    differing = {row.metric for row in group.rows if row.wins != 0 or row.losses != 0}
+    for row in group.rows:
+        if row.metric not in differing:
+            alike.setdefault(row.metric, row)
+    reports = tuple(
+        replace(report, rows=[row for row in report.rows if row.metric in differing])
+        for report in group.reports
+    )
+    return replace(group, reports=reports), [_alike(row) for row in alike.values()]
+
+
+def _alike(row: ComparisonRow) -> str:
+    """ "scripts 0.000", with the references' score where that is another one."""
+    name = single_line(row.metric)
+    if not row.n:
+        return f"{name} not scored"
+    places = decimals_for([row.base, row.reference])
+    base, reference = (format_number(v, places) for v in (row.base, row.reference))
+    other = row.reference is not None and reference != base
+    return f"{name} {base}" + (f" (ref {reference})" if other else "")
 
 
 def _fit(table: Table, width: int) -> tuple[Table, list[int]]:

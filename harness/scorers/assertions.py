@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.records import Assertion, Metric, Sample
-from harness.scorers.base import signature
+from harness.scorers.base import Scorer, Unscored, Value, signature
 from harness.scorers.page import Page, Unparsed, parse
 
 if TYPE_CHECKING:
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from soupsieve import SoupSieve
 
 _DOM = "html5lib-1.1"
+_NAMES = ("assertions_passed", "assertions_all")
 
 
-class Assertions:
+class Assertions(Scorer):
     """Two measures of a page against the sample's assertions (see harness.records.Assertion).
 
     assertions_passed: the share that hold, from 0 to 1.
@@ -36,10 +37,12 @@ class Assertions:
         Metric("assertions_all", "higher", signature("assertions_all", 1, dom=_DOM), binary=True),
     )
 
-    def score(self, sample: Sample) -> dict[str, float | None]:
+    def score(self, sample: Sample) -> dict[str, Value]:
+        if not sample.assertions:
+            return dict.fromkeys(_NAMES, Unscored("the sample has no assertions"))
         page = parse(sample.prediction)
-        if not sample.assertions or isinstance(page, Unparsed):
-            return {"assertions_passed": None, "assertions_all": None}
+        if isinstance(page, Unparsed):
+            return dict.fromkeys(_NAMES, Unscored(page.reason))
         held = [check_page(page, assertion) for assertion in sample.assertions]
         return {"assertions_passed": sum(held) / len(held), "assertions_all": float(all(held))}
 

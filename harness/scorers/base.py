@@ -2,36 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from harness.records import Metric, Sample
 
 
-class Scorer(Protocol):
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """Why a metric has no number for a sample, in a few words: "longer than 400,000 characters"."""
+
+    reason: str
+
+
+Value = float | Unscored
+
+
+class Scorer(ABC):
     """A pure function from one sample to named numbers.
 
     name:    what a task's file calls it.
     version: raised whenever a number of it may change; it ends every signature.
     metrics: what `score` returns, in the order of the tables.
+    in_worker: whether `score` may be called in a worker process, sample by sample; else
+             `score_many` is called here with all samples at once.
     """
 
     name: str
     version: int
     metrics: tuple[Metric, ...]
+    in_worker: ClassVar[bool] = True
 
-    def score(self, sample: Sample) -> dict[str, float | None]:
-        """One number for each of `metrics`; None: it cannot be told for this sample.
+    @abstractmethod
+    def score(self, sample: Sample) -> dict[str, Value]:
+        """A number, or why there is none, for each of `metrics`.
 
-        Raises nothing on account of the prediction, whatever it holds, and UsageError where
+        Bounded in work, so that hostile answers take no more than some tenths of a second.
+        Raises nothing on account of the texts, whatever they hold, and UsageError where
         the task is at fault (a selector that is no selector).
         """
-        ...
+
+    def score_many(self, samples: Sequence[Sample]) -> list[dict[str, Value]]:
+        """`score` of each sample; a scorer that does better with all at once overrides it."""
+        return [self.score(sample) for sample in samples]
+
+    def details(self, sample: Sample) -> dict[str, Any]:
+        """What stands behind the numbers of a sample, as plain data of bounded size, by name."""
+        return {}
+
+    def prepare(self) -> None:
+        """Load what scoring needs. Raises MissingError or UsageError where that is not there."""
 
 
-def signature(metric: str, version: int, **settings: str) -> str:
-    """`rougeL|tok:rouge-score|stem:no|text:raw|v1`: what was computed, as sacrebleu prints it.
+def signature(metric: str, version: int, *, raw: bool = False, **settings: str) -> str:
+    """`rougeL|tok:rouge-score|stem:no|text:{text}|v1`: what was computed, as sacrebleu prints it.
 
-    `text:raw` is added to all: the answer is scored as generated, fences and chat included.
+    "{text}" is filled in where the scorer is chosen: raw, the answer as generated, fences and
+    chat included, or extracted (harness.scorers.extract). raw: always the first.
     """
     parts = [f"{key}:{value}" for key, value in settings.items()]
-    return "|".join([metric, *parts, "text:raw", f"v{version}"])
+    return "|".join([metric, *parts, "text:raw" if raw else "text:{text}", f"v{version}"])

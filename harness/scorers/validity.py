@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from harness.records import Metric, Sample
 from harness.scorers.balance import balanced
-from harness.scorers.base import signature
+from harness.scorers.base import Scorer, Unscored, Value, signature
 from harness.scorers.page import Page, Unparsed, parse
 
 # A doctype that is missing or that is not HTML5's. A broken or misplaced one is an error.
@@ -51,15 +53,18 @@ _SHOWN = frozenset(
     }
 )
 _PARSER = "html5lib-1.1"
+MAX_DETAILS = 50
 
 
-class Validity:
-    """Four measures of a whole answer as an HTML document, parsed by html5lib 1.1.
+class Validity(Scorer):
+    """Five measures of a whole answer as an HTML document, parsed by html5lib 1.1.
 
     html_valid_strict: 1 where the parser has no error and the gate is passed, else 0.
     html_valid:        the same with a missing or old doctype forgiven (DOCTYPE_CODES).
     parse_errors:      how many errors there are but those; lower is better, 0 is the best.
                        It has no gate: plain text and the empty answer have none.
+    parse_errors_per_kb: the same over the answer's length in thousands of UTF-8 bytes; None
+                       for an answer of white space, as nothing can have no rate.
     tags_balanced:     1 where there is a tag, the text does not end inside one, and tags
                        open and close one another by the standard (harness.scorers.balance).
 
@@ -96,6 +101,13 @@ class Validity:
             signature("parse_errors", 1, parser=_PARSER, doctype="forgiven"),
         ),
         Metric(
+            "parse_errors_per_kb",
+            "lower",
+            signature(
+                "parse_errors_per_kb", 1, parser=_PARSER, doctype="forgiven", kb="1000-bytes"
+            ),
+        ),
+        Metric(
             "tags_balanced",
             "higher",
             signature("tags_balanced", 1, parser=_PARSER, optional="closed", gate="tag"),
@@ -103,10 +115,11 @@ class Validity:
         ),
     )
 
-    def score(self, sample: Sample) -> dict[str, float | None]:
-        page = parse(sample.prediction)
+    def score(self, sample: Sample) -> dict[str, Value]:
+        text = sample.prediction
+        page = parse(text)
         if isinstance(page, Unparsed):
-            return {metric.name: None for metric in self.metrics}
+            return {metric.name: Unscored(page.reason) for metric in self.metrics}
         errors = sum(error.code not in DOCTYPE_CODES for error in page.errors)
         shown = has_markup(page) and has_visible_content(page)
         unfinished = any(error.code in _UNFINISHED for error in page.errors)
@@ -114,8 +127,34 @@ class Validity:
             "html_valid_strict": float(not page.errors and shown),
             "html_valid": float(errors == 0 and shown),
             "parse_errors": float(errors),
+            "parse_errors_per_kb": _per_kb(errors, text),
             "tags_balanced": float(bool(page.tags) and not unfinished and balanced(page.tags)),
         }
+
+    def details(self, sample: Sample) -> dict[str, Any]:
+        """{"parse_errors": [{"code", "line", "column"}, …]}, doctype codes among them.
+
+        In the order of the text, MAX_DETAILS at most, and then "parse_errors_total" says how
+        many there are; nothing where there is none. line from 1, column from 0.
+        """
+        page = parse(sample.prediction)
+        if isinstance(page, Unparsed) or not page.errors:
+            return {}
+        listed = [
+            {"code": error.code, "line": error.line, "column": error.column}
+            for error in page.errors[:MAX_DETAILS]
+        ]
+        total = len(page.errors)
+        return {
+            "parse_errors": listed,
+            **({"parse_errors_total": total} if total > MAX_DETAILS else {}),
+        }
+
+
+def _per_kb(errors: int, text: str) -> Value:
+    if not text.strip():
+        return Unscored("the answer is empty")
+    return 1000 * errors / len(text.encode("utf-8", "surrogatepass"))
 
 
 def has_markup(page: Page) -> bool:

@@ -96,10 +96,17 @@ def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
             f"{measured['tokens']:,} tokens of {measured['records']:,} scored for the losses"
             + (f"; {measured['cut']:,} cut at the recipe's length" if measured["cut"] else ""),
         ),
+        ("statistics", _statistics(_stage(folder, "compare"))),
         ("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items())),
         ("commit", commit()),
     ]
     return facts
+
+
+def _statistics(compared: dict[str, Any]) -> str:
+    units, prompts = compared["units"], compared["prompts"]
+    clusters = f", prompts drawn in {units:,} groups of near-duplicates" if units < prompts else ""
+    return f"{compared['resamples']:,} resamples, seed {compared['seed']}{clusters}"
 
 
 def _decoding(run: Run) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.load import Base
+from harness.scorers.cross_entropy import token_losses
 from harness.training.rows import Row
 
 CHUNK_ELEMENTS = 1 << 25
@@ -50,15 +51,14 @@ def scored_tokens(base: Base, row: Row) -> tuple[Tensor, Tensor]:
     nll, correct = [], []
     step = _chunk(base.head)
     for at in range(0, len(states), step):
-        labels = row.labels[at : at + step, None]
+        labels = row.labels[at : at + step]
         logits = head_logits(base, states[at : at + step])
-        correct.append(first_choice(logits)[:, None] == labels)
-        # Widened first: on a CPU log_softmax from bfloat16 to float32 is four times as slow.
-        nll.append(-torch.log_softmax(logits.float(), -1).gather(1, labels))
+        correct.append(first_choice(logits) == labels)
+        nll.append(token_losses(logits, labels))
     empty = torch.empty(0, device=base.device)
     if not nll:
         return empty, empty.bool()
-    return torch.cat(nll)[:, 0], torch.cat(correct)[:, 0]
+    return torch.cat(nll), torch.cat(correct)
 
 
 def plain_head(base: Base) -> bool:

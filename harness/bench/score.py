@@ -1,0 +1,197 @@
+"""`harness bench score`: our scorers, statistics and tables on 1,000 pages, beside rouge-score,
+sacrebleu and evaluate doing the part of it that they can.
+
+The peers are slow, so they get fewer of the same pages; rates are pages a second.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from harness.bench.pages import arms
+from harness.comparing import Origin, comparison_rows, score_columns
+from harness.files import write_json
+from harness.records import Sample
+from harness.reports import RunReport, comparison_csv, comparison_markdown
+from harness.scorers import get, names, score_all
+
+PEER_PAGES = 40
+NOT_TIMED = "conformance"  # another program's work: the Nu checker's
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One system's time for one part of the work.
+
+    pages: how many answers it scored. ratio: how many times as fast ours is at the same part.
+    """
+
+    part: str
+    system: str
+    pages: int
+    seconds: float
+    pages_per_second: float
+    ratio: float | None = None
+
+
+def bench_score(pages: int, out: Path, say: Callable[[str], None]) -> str:
+    """Time everything, write `out`/score.json, and return the table. Raises StorageError."""
+    base, tuned = arms(pages)
+    size = sum(len(s.prediction) for s in (*base, *tuned)) / (2 * len(base))
+    say(f"{pages:,} pages of {size:,.0f} characters on average, two answers each")
+    rows, metrics = _ours(base, tuned)
+    rows += _peers(base[:PEER_PAGES], say)
+    machine = {
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in ("rouge-score", "sacrebleu", "evaluate")},
+    }
+    write_json(
+        out / "score.json",
+        {
+            "command": f"python -m harness bench score --pages {pages}",
+            "machine": machine,
+            "metrics": metrics,
+            "characters": round(size),
+            "rows": [asdict(row) for row in rows],
+        },
+    )
+    return _table(rows)
+
+
+def _ours(base: Sequence[Sample], tuned: Sequence[Sample]) -> tuple[list[Row], int]:
+    chosen = get([name for name in names() if name != NOT_TIMED])
+    metrics = [metric for scorer in chosen for metric in scorer.metrics]
+    both = [sample for pair in zip(base, tuned, strict=True) for sample in pair]
+    began = time.perf_counter()
+    scored = score_all(both, chosen)
+    scores_done = time.perf_counter()
+    scores = {"base": [s.scores for s in scored[::2]], "tuned": [s.scores for s in scored[1::2]]}
+    origin = Origin("bench", "pages", "none", 0, "bench")
+    table = comparison_rows(score_columns(metrics, scores), origin, None)
+    statistics_done = time.perf_counter()
+    report = RunReport(*("bench", "pages", "none", 0, "bench", "done"), rows=table)
+    comparison_csv(table)
+    comparison_markdown([report], "python -m harness bench score")
+    ended = time.perf_counter()
+
+    def row(part: str, seconds: float) -> Row:
+        return Row(part, "harness", len(both), seconds, len(both) / seconds)
+
+    return [
+        row(f"{len(metrics)} metrics", scores_done - began),
+        row("statistics, 10,000 resamples", statistics_done - scores_done),
+        row("both tables", ended - statistics_done),
+        row("all of it", ended - began),
+    ], len(metrics)
+
+
+def _peers(samples: Sequence[Sample], say: Callable[[str], None]) -> list[Row]:
+    rows: list[Row] = []
+    for part, ours, peer in (
+        ("rouge1, 2, L, Lsum", "rouge", _rouge_score),
+        ("rouge1, 2, L, Lsum", "rouge", _evaluate),
+        ("chrf", "chrf", _sacrebleu_chrf),
+        ("bleu", "bleu", _sacrebleu_bleu),
+    ):
+        try:
+            system, score = peer()
+        except ImportError as error:
+            say(f"{part}: {error.name} is not installed; pip install 'harness[test,evaluate]'")
+            continue
+        score(samples[0])
+        theirs = _timed(score, samples)
+        chosen = get([ours])[0]
+        chosen.score(samples[0])
+        own = _timed(chosen.score, samples)
+        count = len(samples)
+        if all(row.part != part for row in rows):
+            rows.append(Row(part, "harness", count, own, count / own))
+        rows.append(Row(part, system, count, theirs, count / theirs, theirs / own))
+    return rows
+
+
+def _timed(score: Callable[[Sample], Any], samples: Sequence[Sample]) -> float:
+    began = time.perf_counter()
+    for sample in samples:
+        score(sample)
+    return time.perf_counter() - began
+
+
+def _rouge_score() -> tuple[str, Callable[[Sample], Any]]:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"])
+    return "rouge-score", lambda s: scorer.score(s.reference, s.prediction)
+
+
+def _evaluate() -> tuple[str, Callable[[Sample], Any]]:
+    """evaluate's own way for its metric "rouge", whose script is on the hub: rouge-score inside."""
+    import datasets
+    import evaluate
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"])
+
+    class Rouge(evaluate.Metric):  # type: ignore[misc]
+        def _info(self) -> Any:
+            text = datasets.Value("string")
+            return evaluate.MetricInfo(
+                description="ROUGE",
+                citation="",
+                features=datasets.Features({"predictions": text, "references": text}),
+            )
+
+        def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float]:
+            found = [scorer.score(r, p) for r, p in zip(references, predictions, strict=True)]
+            return {name: score.fmeasure for name, score in found[0].items()}
+
+    metric = Rouge(keep_in_memory=True)
+    return "evaluate", lambda s: metric.compute(
+        predictions=[s.prediction], references=[s.reference]
+    )
+
+
+def _sacrebleu_chrf() -> tuple[str, Callable[[Sample], Any]]:
+    from sacrebleu.metrics import CHRF
+
+    metric = CHRF()
+    return "sacrebleu", lambda s: metric.sentence_score(s.prediction, [s.reference])
+
+
+def _sacrebleu_bleu() -> tuple[str, Callable[[Sample], Any]]:
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU(effective_order=True)
+    return "sacrebleu", lambda s: metric.sentence_score(s.prediction, [s.reference])
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _table(rows: Sequence[Row]) -> str:
+    lines = [
+        f"{'part':<30}{'system':<13}{'answers':>8}{'seconds':>10}{'per second':>12}{'ours':>8}"
+    ]
+    lines.append("─" * len(lines[0]))
+    for row in rows:
+        ratio = f"{row.ratio:.0f} ×" if row.ratio else ""
+        lines.append(
+            f"{row.part:<30}{row.system:<13}{row.pages:>8,}{row.seconds:>10.3f}"
+            f"{row.pages_per_second:>12,.0f}{ratio:>8}"
+        )
+    return "\n".join(lines)
