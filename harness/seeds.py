@@ -14,10 +14,23 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from harness.statistics import CONFIDENCE, Comparison, Pairs, Units, compare_many, units_by_cluster
+from harness.statistics import (
+    CONFIDENCE,
+    RESAMPLES,
+    Comparison,
+    Pairs,
+    Units,
+    compare_many,
+    units_by_cluster,
+)
 
 
-def combine(seeds: Sequence[Pairs], *, clusters: Sequence[Hashable] | None = None) -> Comparison:
+def combine(
+    seeds: Sequence[Pairs],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+) -> Comparison:
     """One measure over several seeds, each with both arms on the same prompts in the same order.
 
     A prompt is kept where all seeds have both numbers. base, tuned and delta are means over the
@@ -38,7 +51,7 @@ def combine(seeds: Sequence[Pairs], *, clusters: Sequence[Hashable] | None = Non
         return Comparison(0, None, None, None, None, None, None, None, 0, 0, 0)
     means = [u.means() for u in units]
     base, tuned = (math.fsum(arm) / len(seeds) for arm in zip(*means, strict=True))
-    flipped = compare_many([_averaged(kept)], clusters=clusters)[0]
+    flipped = compare_many([_averaged(kept)], clusters=clusters, resamples=resamples)[0]
     error, freedom = _standard_error(units)
     low = high = p_value = None
     delta = tuned - base

@@ -100,7 +100,7 @@ def test_interval_covers_prompts_and_seeds(seeds: int, spread: float) -> None:
     for _ in range(rounds):
         effects = rng.normal(0, spread, (seeds, 1)) + rng.normal(0, 1, (1, 60))
         table = effects + rng.normal(0, 1, (seeds, 60))
-        c = combine(pairs(table))
+        c = combine(pairs(table), resamples=10)
         assert c.ci_low is not None
         assert c.ci_high is not None
         covered += c.ci_low <= 0 <= c.ci_high

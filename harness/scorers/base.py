@@ -52,7 +52,7 @@ class Scorer(ABC):
         """What stands behind the numbers of a sample, as plain data of bounded size, by name."""
         return {}
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027
         """Load what scoring needs. Raises MissingError or UsageError where that is not there."""
 
 

@@ -223,11 +223,12 @@ class _Element(Element):  # type: ignore[misc]
         contents.append(child)
 
     def insertText(self, data: str, insertBefore: Any = None) -> None:
-        text = TextNode(NavigableString(data), self.soup)
+        text, contents = NavigableString(data), self.tag.contents
         if insertBefore:
-            self.insertBefore(text, insertBefore)
-        else:
-            self.appendChild(text)
+            self.insertBefore(TextNode(text, self.soup), insertBefore)
+        elif not _merges(text, contents, -1):
+            text.parent = self.tag
+            contents.append(text)
 
     def insertBefore(self, node: Any, refNode: Any) -> None:
         child, contents = node.element, self.tag.contents

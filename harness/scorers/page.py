@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup
 
 MAX_CHARACTERS = 400_000
-MAX_WORK = 750_000
+MAX_WORK = 400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def parse(text: str) -> Page | Unparsed:
     html5lib is quadratic in depth, in attributes of a tag and in much else. So a text over
     MAX_CHARACTERS is refused, and so is one that asks for more than MAX_WORK units of work:
     a count of tokens, elements and steps that depends on the text alone, never on the
-    machine (about a second; a web page of 240,000 characters takes a tenth of it). The tree
+    machine (half a second or so; a web page of 240,000 characters takes a fifth of it). The tree
     is shared between callers through a small cache: read it, never change it.
     """
     if len(text) > MAX_CHARACTERS:
