@@ -14,8 +14,10 @@ import pytest
 from harness import hub
 from harness.errors import MissingError, UsageError
 from harness.records import Sample
+from harness.reports import parse_comparison_csv
 from harness.scorers import get, merged, score_all
 from harness.scorers.evaluate import resolve
+from tests.commands import make_registry, run_of, write_script
 
 library = pytest.importorskip("evaluate", reason="the package evaluate is not installed")
 
@@ -258,3 +260,24 @@ assert "torch" not in sys.modules
 import transformers
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_task_names_a_script_beside_its_file(tmp_path: Path) -> None:
+    registry = make_registry(tmp_path / "registry")
+    folder = registry / "tasks" / "words"
+    script(folder, 'return {"own": float(answer == reference)}')
+    file = folder / "task.toml"
+    text = file.read_text().replace('"exact_match"', '"exact_match", "evaluate:./own.py"')
+    file.write_text(text)
+    words = run_of(registry, {"scripted": write_script(tmp_path / "says.jsonl")})
+    command = [sys.executable, "-m", "harness", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = parse_comparison_csv((tmp_path / "results/comparison.csv").read_text("utf-8"))
+    (row,) = [row for row in rows if row.metric == "evaluate:own"]
+    assert (row.n, row.base, row.tuned, row.reference) == (6, 0.0, 1.0, 1.0)
+    file.write_text(text.replace("own.py", "gone.py"))
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "gone.py" in done.stderr.splitlines()[-1]

@@ -88,10 +88,17 @@ class Registry:
         return RecipeConfig.model_validate({**recipe.model_dump(), **(overrides or {})})
 
     def task(self, name: str) -> TaskConfig:
-        """The task `name`. Raises UsageError."""
-        from harness.config.schema import TaskConfig
+        """The task `name`; a script that its scorers name begins at the task's folder.
 
-        return _read(self.path("tasks", name), name, TaskConfig.model_validate)
+        Raises UsageError.
+        """
+        from harness.config.schema import TaskConfig
+        from harness.scorers.evaluate import resolve
+
+        path = self.path("tasks", name)
+        task = _read(path, name, TaskConfig.model_validate)
+        scorers = [resolve(asked, path.parent) for asked in task.scorers]
+        return task.model_copy(update={"scorers": scorers})
 
 
 def _read(path: Path, name: str, validate: Callable[[Any], Config]) -> Config:
