@@ -76,11 +76,11 @@ def _group(group: Group, width: int, color: bool) -> list[str]:
     title = [single_line(group.model), single_line(group.task)]
     if not several:
         title.append(single_line(run_name(group.reports[0])))
-    counts = {row.n for row in group.rows}
+    told, alike = _split(group)
+    counts = {row.n for row in told.rows or group.rows}
     if len(counts) == 1:
         title.append(f"n = {counts.pop()}")
     lines = _join(title, width)
-    told, alike = _split(group)
     if told.rows:
         table = comparison_table(told)
         lines += table_lines(table if counts else table.without("n"), width, color)
