@@ -146,7 +146,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("subject", choices=("score",))
     bench.add_argument(
-        "--pages", type=_count(1), metavar="N", default=1000, help="pages to score (default: 1000)"
+        "--pages",
+        type=_count(1),
+        metavar="N",
+        default=1000,
+        help="answers to score, of two arms (default: 1000)",
     )
     bench.add_argument(
         "--out",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from harness.reports import RunReport, comparison_csv, comparison_markdown
 from harness.scorers import get, names, score_all
 
 PEER_PAGES = 40
+_LONG = 2_000  # words
 NOT_TIMED = "conformance"  # another program's work: the Nu checker's
 
 
@@ -42,10 +44,16 @@ class Row:
 
 
 def bench_score(pages: int, out: Path, say: Callable[[str], None]) -> str:
-    """Time everything, write `out`/score.json, and return the table. Raises StorageError."""
-    base, tuned = arms(pages)
+    """Time everything, write `out`/score.json, and return the table. Raises StorageError.
+
+    pages: answers to score, half of them by each of two arms.
+    """
+    base, tuned = arms(-(-pages // 2))
     size = sum(len(s.prediction) for s in (*base, *tuned)) / (2 * len(base))
-    say(f"{pages:,} pages of {size:,.0f} characters on average, two answers each")
+    say(
+        f"{2 * len(base):,} pages of {size:,.0f} characters on average: "
+        f"two arms' answers to {len(base):,} prompts"
+    )
     rows, metrics = _ours(base, tuned)
     rows += _peers(base[:PEER_PAGES], say)
     machine = {
@@ -98,27 +106,37 @@ def _ours(base: Sequence[Sample], tuned: Sequence[Sample]) -> tuple[list[Row], i
 
 def _peers(samples: Sequence[Sample], say: Callable[[str], None]) -> list[Row]:
     rows: list[Row] = []
-    for part, ours, peer in (
-        ("rouge1, 2, L, Lsum", "rouge", _rouge_score),
-        ("rouge1, 2, L, Lsum", "rouge", _evaluate),
-        ("chrf", "chrf", _sacrebleu_chrf),
-        ("bleu", "bleu", _sacrebleu_bleu),
+    long = [_long(samples[:15]), _long(samples[15:30])]
+    for part, ours, peer, given in (
+        ("rouge1, 2, L, Lsum", "rouge", _rouge_score, samples),
+        ("rouge1, 2, L, Lsum", "rouge", _evaluate, samples),
+        ("the same, 2,000 words", "rouge", _rouge_score, long),
+        ("chrf", "chrf", _sacrebleu_chrf, samples),
+        ("bleu", "bleu", _sacrebleu_bleu, samples),
     ):
         try:
             system, score = peer()
         except ImportError as error:
-            say(f"{part}: {error.name} is not installed; pip install 'harness[test,evaluate]'")
+            say(f"{part}: {error.name} is not installed; pip install 'harness[test]'")
             continue
-        score(samples[0])
-        theirs = _timed(score, samples)
         chosen = get([ours])[0]
+        score(samples[0])
         chosen.score(samples[0])
-        own = _timed(chosen.score, samples)
-        count = len(samples)
+        count = len(given)
+        theirs, own = _timed(score, given), _timed(chosen.score, given)
         if all(row.part != part for row in rows):
             rows.append(Row(part, "harness", count, own, count / own))
         rows.append(Row(part, system, count, theirs, count / theirs, theirs / own))
     return rows
+
+
+def _long(samples: Sequence[Sample]) -> Sample:
+    """The samples as one, its texts cut after so many words as rouge-score sees."""
+    prediction, reference = (
+        "\n".join(texts)[: [*re.finditer("[a-z0-9]+", "\n".join(texts).lower())][_LONG - 1].end()]
+        for texts in ([s.prediction for s in samples], [s.reference for s in samples])
+    )
+    return Sample("long", "", reference, prediction)
 
 
 def _timed(score: Callable[[Sample], Any], samples: Sequence[Sample]) -> float:
@@ -184,9 +202,7 @@ def _version(name: str) -> str | None:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    lines = [
-        f"{'part':<30}{'system':<13}{'answers':>8}{'seconds':>10}{'per second':>12}{'ours':>8}"
-    ]
+    lines = [f"{'part':<30}{'system':<13}{'pages':>8}{'seconds':>10}{'per second':>12}{'ours':>8}"]
     lines.append("─" * len(lines[0]))
     for row in rows:
         ratio = f"{row.ratio:.0f} ×" if row.ratio else ""
