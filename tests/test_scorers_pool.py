@@ -100,7 +100,6 @@ def test_a_sample_that_takes_too_long_is_stopped_and_the_rest_goes_on(
     word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "SECONDS", 0.5)
-    monkeypatch.setattr(pool, "PATIENCE", 0.5)
     scorers = [chosen(Misbehaving(name)) for name in ("a", "b", "c", "d")]
     begin = time.monotonic()
     rows = score_in_workers(samples("xx", f"{word} b", "yyy"), scorers, workers=1)

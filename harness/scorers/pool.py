@@ -164,7 +164,7 @@ class _Pool:
             late = now - process.since
             if late < _limit(process) or process.condemned is not None:
                 continue
-            if process.ready and late < PATIENCE and process.starved():
+            if process.ready and late < PATIENCE and process.starved(0.95 * SECONDS):
                 continue
             process.condemned = process.outstanding[0] if process.ready else -1
             process.kill()

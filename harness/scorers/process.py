@@ -68,16 +68,17 @@ class Process:
         self.since = time.monotonic()
         self._send(list(chunk))
 
-    def starved(self) -> bool:
-        """Whether it would run, but the machine has given it less time than has gone by.
+    def starved(self, share: float) -> bool:
+        """Whether it would run, but has had fewer than `share` seconds of a processor so far.
 
         Linux only: elsewhere nothing is known, and the answer is no.
         """
         seconds = _runnable_seconds(self._popen.pid)
         if seconds is None:
             return False
-        began = self.box.read().began if self._is_at_first() else seconds
-        return seconds - began < 0.8 * (time.monotonic() - self.since)
+        at = self.box.read()
+        here = bool(self.outstanding) and at.number == self.outstanding[0]
+        return not here or seconds - at.began < share
 
     def kill(self) -> None:
         """End it. "gone" comes to the events, after all that it has said before."""
@@ -101,9 +102,6 @@ class Process:
             if words := [line.strip() for line in lines if line.strip()]:
                 return words[-1]
         return f"exit status {self._popen.wait()}"
-
-    def _is_at_first(self) -> bool:
-        return bool(self.outstanding) and self.box.read().number == self.outstanding[0]
 
     def _send(self, value: Any) -> None:
         assert self._popen.stdin is not None
