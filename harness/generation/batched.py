@@ -17,8 +17,8 @@ from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.records import Arm, Example, Generation, SampleLoss
 from harness.tokens import Codec
-from harness.training.loop import plan_for
 from harness.training.loss import first_choice, head_logits, scored_tokens
+from harness.training.planning import plan_for
 from harness.training.rows import build_row, plan_rows
 
 

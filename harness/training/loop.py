@@ -18,9 +18,10 @@ from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.tokens import TokenSample
 from harness.training.checkpoints import newest_checkpoint, save_checkpoint
-from harness.training.loss import scored_tokens, summed_nll
-from harness.training.rows import build_row, plan_rows
+from harness.training.optimizers import make_optimizer
+from harness.training.planning import plan_for
 from harness.training.schedule import examples_of_step, learning_rate, total_steps
+from harness.training.step import accumulate, mean_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,37 +53,6 @@ class StepLog:
             f"grad {self.grad_norm:.3f}  {self.tokens / max(self.seconds, 1e-9):.0f} tok/s"
         )
         return text if self.validation is None else f"{text}  validation {self.validation:.4f}"
-
-
-@dataclass(slots=True)
-class RowPlan:
-    """How a step is carried out; none of it changes what is computed beyond rounding."""
-
-    row_tokens: int
-    checkpointing: bool = False
-
-    def shrink(self, base: Base) -> bool:
-        """Ask for less memory after it ran out; False when nothing smaller is left."""
-        if not self.checkpointing:
-            self.checkpointing = True
-            enable_checkpointing(base)
-            return True
-        self.row_tokens //= 2
-        return self.row_tokens >= 64
-
-
-def plan_for(base: Base) -> RowPlan:
-    """Rows long enough to keep the hardware busy; a CPU is so with little, and long rows cost it
-    the square of their length in attention."""
-    return RowPlan(row_tokens=256 if base.device.type == "cpu" else 4096)
-
-
-def enable_checkpointing(base: Base) -> None:
-    """Keep only the layers' inputs in the forward pass and compute the rest again."""
-    # transformers 5 renames it in some minor version; the older name still stands before that.
-    model = base.model
-    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-    enable({"use_reentrant": False})
 
 
 def train(
@@ -196,49 +166,6 @@ def train(
         "trainable_parameters": sum(p.numel() for p in parameters),
         "plan": asdict(plan),
     }
-
-
-def accumulate(
-    base: Base, batch: Sequence[TokenSample], plan: RowPlan, scaler: Any
-) -> torch.Tensor:
-    """Gradients of the batch's mean nll a scored token, row by row; returns that mean."""
-    count = sum(sample.scored_tokens for sample in batch)
-    total = torch.zeros((), dtype=torch.float32, device=base.device)
-    for members in plan_rows(batch, plan.row_tokens, base.model.config):
-        loss = summed_nll(base, build_row([batch[i] for i in members], base)) / count
-        scaler.scale(loss).backward()
-        total += loss.detach()
-    return total
-
-
-def mean_loss(base: Base, samples: Sequence[TokenSample], plan: RowPlan) -> float:
-    """Nats a scored token over `samples`, under the arm that is switched on."""
-    total, count = 0.0, 0
-    for members in plan_rows(samples, plan.row_tokens, base.model.config):
-        nll, _ = scored_tokens(base, build_row([samples[i] for i in members], base))
-        total += float(nll.sum(dtype=torch.float64))
-        count += len(nll)
-    return total / max(count, 1)
-
-
-def make_optimizer(
-    recipe: RecipeConfig, parameters: list[torch.nn.Parameter]
-) -> torch.optim.Optimizer:
-    """The optimiser that the recipe names; 8-bit and paged ones are bitsandbytes'."""
-    settings: dict[str, Any] = {
-        "lr": recipe.learning_rate,
-        "betas": (recipe.adam_beta1, recipe.adam_beta2),
-        "eps": recipe.adam_epsilon,
-        "weight_decay": recipe.weight_decay,
-    }
-    if recipe.optim == "adamw":
-        fused = parameters[0].device.type == "cuda"
-        return torch.optim.AdamW(parameters, fused=fused, **settings)
-    import bitsandbytes as bnb
-
-    kind = bnb.optim.PagedAdamW8bit if recipe.optim == "paged_adamw_8bit" else bnb.optim.AdamW8bit
-    optimizer: torch.optim.Optimizer = kind(parameters, **settings)
-    return optimizer
 
 
 def peak_memory(device: torch.device) -> int:
