@@ -72,6 +72,11 @@ class Adapter:
 
             return cls(base, PeftModel.from_pretrained(base.model, folder))
 
+    @property
+    def settings(self) -> Any:
+        """peft's configuration of the adapter."""
+        return self._peft.peft_config["default"]
+
     def parameters(self) -> list[nn.Parameter]:
         """The trainable parameters, in the order of the modules."""
         return [p for p in self._peft.parameters() if p.requires_grad]

@@ -1,0 +1,174 @@
+"""A whole decoder with its head: gradients of the adapter and losses, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.fused import falcon, llama, pointwise
+from harness.fused.attention import documents
+from harness.fused.falcon import FalconLayer
+from harness.fused.layer import Layer, Row
+from harness.fused.linear import Grads
+from harness.fused.llama import LlamaLayer
+from harness.fused.pointwise import Norm
+from harness.models.adapter import Adapter
+from harness.models.load import Base
+from harness.tokens import TokenSample
+
+ALIGNMENT = 64
+"""Rows are filled up to a multiple of this many tokens on a GPU: products like round sizes."""
+
+CHUNK_ELEMENTS = {"cuda": 1 << 27, "cpu": 1 << 24}
+"""Logits that exist at a time, by device: 256 MiB in bfloat16 on a GPU."""
+
+
+def supports(base: Base, adapter: Adapter) -> bool:
+    """Whether the model and the adapter are ones whose step is written out here."""
+    from harness.training.loss import plain_head
+
+    config = base.model.config
+    lora = adapter.settings
+    plain = not lora.use_dora and lora.bias == "none" and base.quantization in ("nf4", "none")
+    known = llama.supported(config) or falcon.supported(config)
+    return bool(known and plain and plain_head(base))
+
+
+class Decoder:
+    """The step of `base` with `adapter` on it.
+
+    dense:        hold all weights dequantised, or dequantise them at each product.
+    checkpointed: of so many layers (the first ones) only the input is kept, and the rest computed
+                  again in the backward pass.
+    """
+
+    def __init__(self, base: Base, adapter: Adapter, dense: bool, checkpointed: int) -> None:
+        model = base.decoder
+        config = base.model.config
+        self.base = base
+        self.checkpointed = checkpointed
+        kind: Any
+        if config.model_type == "falcon":
+            kind, layers, self.embedding = FalconLayer, model.h, model.word_embeddings
+            last = model.ln_f
+            self.norm = Norm(last.weight.data, last.bias.data, last.eps)  # type: ignore
+        else:
+            kind, layers, self.embedding = LlamaLayer, model.layers, model.embed_tokens
+            self.norm = Norm(model.norm.weight.data, None, model.norm.variance_epsilon)  # type: ignore
+        self.rotary: Any = model.rotary_emb
+        self.layers: list[Layer] = [
+            kind(module, config, dense, base.dtype, index)
+            for index, module in enumerate(layers)  # type: ignore[arg-type]
+        ]
+        self.tail = max(layer.tail for layer in self.layers)
+        self.places = [p for layer in self.layers for g in layer.linears for p in g.places()]
+        self.grads = Grads()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over the adapter's values as they are now: once before a step's rows."""
+        for parameter, place, factor in self.places:
+            place.copy_(parameter if factor == 1.0 else parameter * factor)
+
+    @torch.no_grad()
+    def gradients(self, samples: Sequence[TokenSample], scale: Tensor, call: int) -> Tensor:
+        """Add scale times the gradient of the samples' summed nll to the parameters' .grad.
+
+        call: seed of the dropout. Returns the summed nll (float32).
+        """
+        row, ids, predict, labels = self._row(samples, call)
+        h, d = self.embedding(ids), None
+        kept: list[Any] = []
+        for index, layer in enumerate(self.layers):
+            if index < self.checkpointed:
+                h, d = (h if d is None else h + d), None
+                kept.append(h)
+                h, d, _ = layer.forward(h, None, row)
+            else:
+                h, d, saved = layer.forward(h, d, row)
+                kept.append(saved)
+        assert d is not None
+        picked = h.index_select(0, predict) + d.index_select(0, predict)
+        del h, d
+        states = torch.empty_like(picked)
+        pointwise.norm(picked, None, self.norm, states)
+        nll, g_states = self._head(states, labels, scale)
+        g_picked = torch.zeros_like(picked)
+        pointwise.norm_backward(g_states, picked, self.norm, g_picked)
+        gh = picked.new_zeros(len(ids), picked.shape[1] + self.tail)
+        gh[:, : picked.shape[1]].index_copy_(0, predict, g_picked)
+        del picked, states, g_states, g_picked
+        for index in reversed(range(len(self.layers))):
+            layer, saved = self.layers[index], kept.pop()
+            if index < self.checkpointed:
+                _, _, saved = layer.forward(saved, None, row)
+            layer.backward(gh, saved, row, self.grads, first=index == 0)
+            del saved
+        self.grads.flush()
+        return nll.sum()
+
+    @torch.no_grad()
+    def losses(self, samples: Sequence[TokenSample]) -> tuple[Tensor, Tensor]:
+        """nll [N] in nats (float32) of the samples' scored tokens, and whether each was the
+        model's first choice [N]; no dropout."""
+        row, ids, predict, labels = self._row(samples, -1)
+        h, d = self.embedding(ids), None
+        for layer in self.layers:
+            h, d, _ = layer.forward(h, d, row)
+        assert d is not None
+        picked = h.index_select(0, predict) + d.index_select(0, predict)
+        states = torch.empty_like(picked)
+        pointwise.norm(picked, None, self.norm, states)
+        weight = self.base.head_weight
+        nll, correct = [], []
+        step = self._chunk(weight)
+        for at in range(0, len(states), step):
+            logits = states[at : at + step].to(weight.dtype) @ weight.T
+            wanted = labels[at : at + step]
+            correct.append(logits.argmax(-1) == wanted)
+            nll.append(torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="none"))
+        return torch.cat(nll), torch.cat(correct)
+
+    def _chunk(self, weight: Tensor) -> int:
+        return max(1, CHUNK_ELEMENTS[weight.device.type] // weight.shape[0])
+
+    def _head(self, states: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """nll [N] of states [N, D], and scale times its gradient [N, D]."""
+        weight = self.base.head_weight
+        step = self._chunk(weight)
+        grad = torch.empty_like(states)
+        nll = []
+        for at in range(0, len(states), step):
+            logits = states[at : at + step].to(weight.dtype) @ weight.T
+            nll.append(pointwise.cross_entropy(logits, labels[at : at + step], scale))
+            torch.mm(logits, weight, out=grad[at : at + step])
+        return torch.cat(nll), grad
+
+    def _row(
+        self, samples: Sequence[TokenSample], call: int
+    ) -> tuple[Row, Tensor, Tensor, Tensor]:
+        """The row, its token ids [T], the positions [N] that predict, and their labels [N]."""
+        ids: list[int] = []
+        positions: list[int] = []
+        predict: list[int] = []
+        lengths = [len(sample.ids) for sample in samples]
+        for sample, length in zip(samples, lengths, strict=True):
+            first = len(ids) + max(sample.prompt_tokens, 1)
+            ids.extend(sample.ids)
+            positions.extend(range(length))
+            predict.extend(range(first - 1, len(ids) - 1))
+        labels = [ids[at + 1] for at in predict]
+        device = self.base.device
+        if device.type == "cuda" and (spare := -len(ids) % ALIGNMENT):
+            lengths.append(spare)  # a document of its own, which nothing looks at
+            ids.extend([0] * spare)
+            positions.extend(range(spare))
+        moved = [torch.tensor(x, device=device) for x in (ids, positions, predict, labels)]
+        cos, sin = self.rotary(self.embedding.weight[:1, :1].float()[None], moved[1][None])
+        half = cos.shape[-1] // 2
+        angles = [x[0, :, :half].float().contiguous() for x in (cos, sin)]
+        where = documents(lengths, device, self.base.dtype)
+        return Row(*angles, where, call), moved[0], moved[2], moved[3]

@@ -1,0 +1,96 @@
+"""A layer of falcon-7b's kind, written out: attention and feed-forward side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.fused import pointwise
+from harness.fused.attention import Attention, attend
+from harness.fused.layer import Layer, Row, side_by_side, stacked
+from harness.fused.linear import Grads, Group
+from harness.fused.pointwise import Norm
+
+
+@dataclass(slots=True)
+class Saved:
+    """What the backward pass of a layer needs; names as in `FalconLayer.forward`."""
+
+    h: Tensor
+    x: Tensor
+    y: Tensor
+    attention: Attention
+    z: Tensor
+
+
+class FalconLayer(Layer):
+    """h + d -> (h, d2). Both halves read one norm and add to one residual, so that all four linears
+    are two products: to queries, key, value and the feed-forward's inside; and back from there."""
+
+    def __init__(self, module: Any, config: Any, dense: bool, dtype: torch.dtype, seed: int):
+        own, mlp, norm = module.self_attention, module.mlp, module.input_layernorm
+        self.norm = Norm(norm.weight.data, norm.bias.data, norm.eps)
+        self.heads = config.num_attention_heads
+        self.size = config.hidden_size // config.num_attention_heads
+        into = stacked([own.query_key_value, mlp.dense_h_to_4h])
+        back = side_by_side([own.dense, mlp.dense_4h_to_h])
+        self.into = Group(into, dense, dtype, 2 * seed)
+        self.back = Group(back, dense, dtype, 2 * seed + 1)
+        self.qkv = into[0].rows.stop
+
+    @property
+    def linears(self) -> list[Group]:
+        return [self.into, self.back]
+
+    @property
+    def tail(self) -> int:
+        return self.back.rank
+
+    def forward(self, h: Tensor, d: Tensor | None, row: Row) -> tuple[Tensor, Tensor, Saved]:
+        tokens, width = h.shape
+        x = self.into.input(tokens)
+        h = pointwise.norm(h, d, self.norm, x[:, :width])
+        y = self.into.forward(x, row.call)
+        heads = y[:, : self.qkv].view(tokens, self.heads + 2, self.size)
+        turned = heads[:, : self.heads + 1]
+        pointwise.rotate(turned, turned, row.cos, row.sin)
+        attention = attend(
+            heads[:, : self.heads], heads[:, self.heads : -1], heads[:, -1:], row.documents
+        )
+        z = self.back.input(tokens)
+        z[:, :width] = attention.out.detach().reshape(tokens, -1)
+        pointwise.gelu(y[:, self.qkv :], z[:, width : self.back.inputs])
+        return h, self.back.forward(z, row.call), Saved(h, x, y, attention, z)
+
+    def backward(self, gh: Tensor, saved: Saved, row: Row, into: Grads, first: bool) -> None:
+        tokens, width = saved.h.shape
+        gz = self.back.backward(gh[:, : width + self.back.rank], saved.z, row.call, into)
+        g_mixed = gz[:, :width].reshape(tokens, self.heads, self.size)
+        gq, gk, gv = saved.attention.backward(g_mixed)
+        gy = self.into.grad(tokens)
+        heads = gy[:, : self.qkv].view(tokens, self.heads + 2, self.size)
+        pointwise.rotate(gq, heads[:, : self.heads], row.cos, row.sin, -1)
+        pointwise.rotate(gk, heads[:, self.heads : -1], row.cos, row.sin, -1)
+        heads[:, -1:] = gv
+        pointwise.gelu_backward(
+            gz[:, width:], saved.y[:, self.qkv :], gy[:, self.qkv : self.into.outputs]
+        )
+        gx = self.into.backward(gy, saved.x, row.call, into, wanted=not first)
+        if not first:
+            pointwise.norm_backward(gx, saved.h, self.norm, gh[:, :width])
+
+
+def supported(config: Any) -> bool:
+    """Whether the configuration is one that `FalconLayer` computes."""
+    return (
+        config.model_type == "falcon"
+        and config.multi_query
+        and config.parallel_attn
+        and not config.new_decoder_architecture
+        and not config.alibi
+        and not config.bias
+        and getattr(config, "activation", "gelu") == "gelu"
+    )

@@ -1,0 +1,216 @@
+"""The elementwise work of a layer as Triton kernels: each reads and writes its operands once.
+
+`pointwise` holds the same functions in plain torch, which say what is computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def _norm_forward(h, d, s, w, b, x, width, eps, h_row, d_row, s_row, x_row,
+                  ADD: tl.constexpr, CENTRE: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    inside = at < width
+    value = tl.load(h + row * h_row + at, mask=inside, other=0.0).to(tl.float32)
+    if ADD:
+        value += tl.load(d + row * d_row + at, mask=inside, other=0.0).to(tl.float32)
+        rounded = value.to(s.dtype.element_ty)
+        tl.store(s + row * s_row + at, rounded, mask=inside)
+        value = rounded.to(tl.float32)
+    if CENTRE:
+        value = tl.where(inside, value - tl.sum(value, 0) / width, 0.0)
+    scale = tl.rsqrt(tl.sum(value * value, 0) / width + eps)
+    out = value * scale * tl.load(w + at, mask=inside, other=0.0).to(tl.float32)
+    if CENTRE:
+        out += tl.load(b + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(x + row * x_row + at, out.to(x.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _norm_backward(gx, h, w, gh, width, eps, gx_row, h_row, gh_row,
+                   CENTRE: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    inside = at < width
+    value = tl.load(h + row * h_row + at, mask=inside, other=0.0).to(tl.float32)
+    if CENTRE:
+        value = tl.where(inside, value - tl.sum(value, 0) / width, 0.0)
+    scale = tl.rsqrt(tl.sum(value * value, 0) / width + eps)
+    unit = value * scale
+    g = tl.load(gx + row * gx_row + at, mask=inside, other=0.0).to(tl.float32)
+    g *= tl.load(w + at, mask=inside, other=0.0).to(tl.float32)
+    out = g - unit * (tl.sum(g * unit, 0) / width)
+    if CENTRE:
+        out -= tl.sum(g, 0) / width
+    before = tl.load(gh + row * gh_row + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(gh + row * gh_row + at, (before + out * scale).to(gh.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _rotate(source, target, cos, sin, heads, source_row, source_head, target_row, target_head,
+            SIGN: tl.constexpr, HALF: tl.constexpr, HEADS: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
+    at = tl.arange(0, HALF)
+    c = tl.load(cos + row * HALF + at)[None, :]
+    s = tl.load(sin + row * HALF + at)[None, :] * SIGN
+    inside = (head < heads)[:, None]
+    place = source + row * source_row + head[:, None] * source_head + at[None, :]
+    first = tl.load(place, mask=inside, other=0.0).to(tl.float32)
+    second = tl.load(place + HALF, mask=inside, other=0.0).to(tl.float32)
+    place = target + row * target_row + head[:, None] * target_head + at[None, :]
+    kind = target.dtype.element_ty
+    tl.store(place, (first * c - second * s).to(kind), mask=inside)
+    tl.store(place + HALF, (second * c + first * s).to(kind), mask=inside)
+
+
+@triton.jit
+def _gated_forward(gate, up, out, width, row_in, row_out, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < width
+    g = tl.load(gate + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
+    u = tl.load(up + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row * row_out + at, (g * tl.sigmoid(g) * u).to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _gated_backward(grad, gate, up, out_gate, out_up, width, row_grad, row_in, row_out,
+                    BLOCK: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < width
+    d = tl.load(grad + row * row_grad + at, mask=inside, other=0.0).to(tl.float32)
+    g = tl.load(gate + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
+    u = tl.load(up + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
+    s = tl.sigmoid(g)
+    kind = out_gate.dtype.element_ty
+    tl.store(out_gate + row * row_out + at, (d * u * s * (1 + g * (1 - s))).to(kind), mask=inside)
+    tl.store(out_up + row * row_out + at, (d * g * s).to(kind), mask=inside)
+
+
+@triton.jit
+def _gelu_forward(x, out, width, row_in, row_out, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < width
+    v = tl.load(x + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
+    value = 0.5 * v * (1 + tl.erf(v * 0.7071067811865476))
+    tl.store(out + row * row_out + at, value.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _gelu_backward(grad, x, out, width, row_grad, row_in, row_out, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < width
+    d = tl.load(grad + row * row_grad + at, mask=inside, other=0.0).to(tl.float32)
+    v = tl.load(x + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
+    slope = 0.5 * (1 + tl.erf(v * 0.7071067811865476)) + v * 0.3989422804014327 * tl.exp(-0.5 * v * v)
+    tl.store(out + row * row_out + at, (d * slope).to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _cross_entropy(logits, labels, nll, scale, width, logits_row, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    place = logits + row * logits_row
+    label = tl.load(labels + row)
+    at = tl.arange(0, BLOCK)
+    top = tl.full([BLOCK], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, width, BLOCK):
+        inside = start + at < width
+        v = tl.load(place + start + at, mask=inside, other=float("-inf")).to(tl.float32)
+        higher = tl.maximum(top, v)
+        total = total * tl.exp(top - higher) + tl.exp(v - higher)
+        total = tl.where(higher == float("-inf"), 0.0, total)
+        top = higher
+    most = tl.max(top, 0)
+    whole = most + tl.log(tl.sum(total * tl.exp(top - most), 0))
+    tl.store(nll + row, whole - tl.load(place + label).to(tl.float32))
+    factor = tl.load(scale)
+    for start in range(0, width, BLOCK):
+        inside = start + at < width
+        v = tl.load(place + start + at, mask=inside, other=float("-inf")).to(tl.float32)
+        p = tl.exp(v - whole) - tl.where(start + at == label, 1.0, 0.0)
+        tl.store(place + start + at, (p * factor).to(logits.dtype.element_ty), mask=inside)
+
+
+def _warps(block: int) -> int:
+    return 8 if block >= 2048 else 4
+
+
+def norm(h: Tensor, d: Tensor | None, norm: Any, x: Tensor) -> Tensor:
+    rows, width = h.shape
+    total = h if d is None else torch.empty_like(h)
+    other = h if d is None else d
+    block = triton.next_power_of_2(width)
+    bias = norm.weight if norm.bias is None else norm.bias
+    _norm_forward[(rows,)](
+        h, other, total, norm.weight, bias, x, width, norm.eps,
+        h.stride(0), other.stride(0), total.stride(0), x.stride(0),
+        ADD=d is not None, CENTRE=norm.bias is not None, BLOCK=block, num_warps=_warps(block),
+    )  # fmt: skip
+    return total
+
+
+def norm_backward(gx: Tensor, h: Tensor, norm: Any, gh: Tensor) -> None:
+    rows, width = gx.shape
+    block = triton.next_power_of_2(width)
+    _norm_backward[(rows,)](
+        gx, h, norm.weight, gh, width, norm.eps, gx.stride(0), h.stride(0), gh.stride(0),
+        CENTRE=norm.bias is not None, BLOCK=block, num_warps=_warps(block),
+    )  # fmt: skip
+
+
+def rotate(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, sign: int) -> None:
+    rows, heads, size = source.shape
+    many = min(16, triton.next_power_of_2(heads))
+    _rotate[(rows, triton.cdiv(heads, many))](
+        source, target, cos, sin, heads,
+        source.stride(0), source.stride(1), target.stride(0), target.stride(1),
+        SIGN=sign, HALF=size // 2, HEADS=many,
+    )  # fmt: skip
+
+
+def _grid(x: Tensor, block: int) -> tuple[int, int]:
+    return len(x), triton.cdiv(x.shape[1], block)
+
+
+def gated(gate: Tensor, up: Tensor, out: Tensor) -> None:
+    _gated_forward[_grid(gate, 1024)](
+        gate, up, out, gate.shape[1], gate.stride(0), out.stride(0), BLOCK=1024
+    )
+
+
+def gated_backward(grad: Tensor, gate: Tensor, up: Tensor, g_gate: Tensor, g_up: Tensor) -> None:
+    _gated_backward[_grid(gate, 1024)](
+        grad, gate, up, g_gate, g_up, gate.shape[1],
+        grad.stride(0), gate.stride(0), g_gate.stride(0), BLOCK=1024,
+    )  # fmt: skip
+
+
+def gelu(x: Tensor, out: Tensor) -> None:
+    _gelu_forward[_grid(x, 1024)](x, out, x.shape[1], x.stride(0), out.stride(0), BLOCK=1024)
+
+
+def gelu_backward(grad: Tensor, x: Tensor, out: Tensor) -> None:
+    _gelu_backward[_grid(x, 1024)](
+        grad, x, out, x.shape[1], grad.stride(0), x.stride(0), out.stride(0), BLOCK=1024
+    )
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+    nll = torch.empty(len(labels), dtype=torch.float32, device=logits.device)
+    _cross_entropy[(len(labels),)](
+        logits, labels, nll, scale, logits.shape[1], logits.stride(0), BLOCK=4096, num_warps=16
+    )
+    return nll

@@ -1,0 +1,70 @@
+"""What the layers of all families have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from harness.fused.attention import Documents
+from harness.fused.linear import Grads, Group, Part, part
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What every layer reads of a packed row of T tokens.
+
+    cos, sin: [T, K / 2] of the rotary embedding, float32. call: seed of this row's dropout.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    documents: Documents
+    call: int
+
+
+class Layer(ABC):
+    """A decoder layer with its gradient."""
+
+    @property
+    @abstractmethod
+    def linears(self) -> list[Group]:
+        """Its groups of linears."""
+
+    @property
+    @abstractmethod
+    def tail(self) -> int:
+        """Columns that `gh` must have beside the hidden width."""
+
+    @abstractmethod
+    def forward(self, h: Tensor, d: Tensor | None, row: Row) -> tuple[Tensor, Tensor, Any]:
+        """The residual stream h + d [T, D] after this layer, again as a sum of two, and what
+        `backward` needs."""
+
+    @abstractmethod
+    def backward(self, gh: Tensor, saved: Any, row: Row, into: Grads, first: bool) -> None:
+        """gh [T, D + tail]: the gradient of the stream after this layer becomes that before it.
+        first: nothing before this layer is trained, so that its input's gradient is left out."""
+
+
+def stacked(modules: Sequence[Any]) -> list[Part]:
+    """Linears that read the same input, one below the other."""
+    parts: list[Part] = []
+    row = 0
+    for module in modules:
+        parts.append(part(module, row, 0))
+        row = parts[-1].rows.stop
+    return parts
+
+
+def side_by_side(modules: Sequence[Any]) -> list[Part]:
+    """Linears that add to the same output, side by side."""
+    parts: list[Part] = []
+    column = 0
+    for module in modules:
+        parts.append(part(module, 0, column))
+        column = parts[-1].columns.stop
+    return parts

@@ -1,0 +1,227 @@
+"""Frozen products with their LoRA terms, several linears at a time.
+
+With x [T, I] and the linears stacked to W [O, I], A [R, I] and s B [O, R] (zero where a linear has
+no part), the result is y = x W' + (x A') (s B)'. Held as one matrix
+
+    M = [[W, s B],    y  = [x, x A'] M[:O]'
+         [A,  0 ]]    gx = [g, g (s B)] M[:, :I]
+
+the LoRA term rides along the product's inner dimension, so y and gx are written once. That needs W
+in full precision; where memory has no room for it, W is dequantised at each call (`Packed`) and
+the term is added to the product in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(slots=True)
+class Part:
+    """One linear of a group: where it stands in W and, where it carries LoRA, its A and B.
+
+    linear: the frozen module (dense, or 4-bit). a [r, in], b [out, r]: the trained parameters.
+    """
+
+    linear: nn.Module
+    rows: slice
+    columns: slice
+    a: nn.Parameter | None
+    b: nn.Parameter | None
+    scaling: float
+    dropout: float
+    ranks: slice = field(default_factory=lambda: slice(0, 0))
+
+
+def part(module: Any, row: int, column: int) -> Part:
+    """A linear, wrapped by peft or not, at (row, column) of its group's W."""
+    linear = getattr(module, "base_layer", module)
+    rows = slice(row, row + linear.out_features)
+    columns = slice(column, column + linear.in_features)
+    if linear is module:
+        return Part(linear, rows, columns, None, None, 0.0, 0.0)
+    dropout = getattr(module.lora_dropout["default"], "p", 0.0)
+    a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
+    return Part(linear, rows, columns, a, b, module.scaling["default"], dropout)
+
+
+def is_packed(linear: nn.Module) -> bool:
+    """Whether the weight is held in 4 bits."""
+    return hasattr(linear.weight, "quant_state")
+
+
+def dense_weight(linear: Any) -> Tensor:
+    """The weight [O, I] that products are taken with; 4-bit ones are dequantised."""
+    if not is_packed(linear):
+        weight: Tensor = linear.weight.data
+        return weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    unpacked: Tensor = dequantize_4bit(linear.weight.data, linear.weight.quant_state)
+    return unpacked
+
+
+class Group:
+    """Linears that share their input (parts below one another) or add up (side by side).
+
+    dense: hold W in full. Buffers that `forward` and `backward` take have `rank` columns more than
+    the input (the output) has; they are filled here.
+    """
+
+    def __init__(self, parts: Sequence[Part], dense: bool, dtype: torch.dtype, seed: int) -> None:
+        self.parts = list(parts)
+        self.seed = seed
+        self.inputs = max(p.columns.stop for p in parts)
+        self.outputs = max(p.rows.stop for p in parts)
+        at = 0
+        for p in self.parts:
+            width = 0 if p.a is None else p.a.shape[0]
+            p.ranks = slice(at, at + width)
+            at += width
+        self.rank = -(-at // 8) * 8  # rows stay aligned to 16 bytes
+        self.dropout = max(p.dropout for p in parts)
+        device = self.parts[0].linear.weight.device
+        self.matrix: Tensor | None = None
+        if dense:
+            shape = (self.outputs + self.rank, self.inputs + self.rank)
+            self.matrix = torch.zeros(shape, dtype=dtype, device=device)
+            for p in self.parts:
+                home = self.matrix[p.rows, p.columns]
+                home.copy_(dense_weight(p.linear))
+                if not is_packed(p.linear):
+                    p.linear.weight.data = home  # one copy of the weights, not two
+            self.a = self.matrix[self.outputs :, : self.inputs]
+            self.b = self.matrix[: self.outputs, self.inputs :]
+        else:
+            self.a = torch.zeros(self.rank, self.inputs, dtype=dtype, device=device)
+            self.b = torch.zeros(self.outputs, self.rank, dtype=dtype, device=device)
+
+    def places(self) -> list[tuple[nn.Parameter, Tensor, float]]:
+        """Each trained parameter, where its value stands here, and the factor it stands with."""
+        found: list[tuple[nn.Parameter, Tensor, float]] = []
+        for p in self.parts:
+            if p.a is not None and p.b is not None:
+                found.append((p.a, self.a[p.ranks, p.columns], 1.0))
+                found.append((p.b, self.b[p.rows, p.ranks], p.scaling))
+        return found
+
+    def input(self, tokens: int) -> Tensor:
+        """An empty buffer [T, I + R] for `forward`."""
+        return self.a.new_empty(tokens, self.inputs + self.rank)
+
+    def grad(self, tokens: int) -> Tensor:
+        """An empty buffer [T, O + R] for `backward`."""
+        return self.a.new_empty(tokens, self.outputs + self.rank)
+
+    def forward(self, x: Tensor, call: int) -> Tensor:
+        """y [T, O] of x [T, I + R], whose last R columns become x A'.
+
+        call: what the dropout's randomness is drawn from, the same in `backward`.
+        """
+        inner, tail = x[:, : self.inputs], x[:, self.inputs :]
+        if self.rank and not self.dropout:
+            torch.mm(inner, self.a.T, out=tail)
+        elif self.rank:
+            tail.zero_()
+            for p in self.parts:
+                if p.a is not None:
+                    kept = inner[:, p.columns] * self._mask(p, call, len(x))
+                    tail[:, p.ranks] = kept @ self.a[p.ranks, p.columns].T
+        if self.matrix is not None:
+            return x @ self.matrix[: self.outputs].T
+        y = x.new_empty(len(x), self.outputs)
+        written: set[int] = set()
+        for p in self.parts:
+            weight = dense_weight(p.linear)
+            if p.rows.start in written:
+                y[:, p.rows].addmm_(inner[:, p.columns], weight.T)
+            else:
+                torch.mm(inner[:, p.columns], weight.T, out=y[:, p.rows])
+            written.add(p.rows.start)
+        return y.addmm_(tail, self.b.T) if self.rank else y
+
+    def backward(self, g: Tensor, x: Tensor, call: int, into: Grads, wanted: bool = True) -> Tensor:
+        """gx [T, I] of g [T, O + R], whose last R columns become g (s B); the parameters' go
+        to `into`. x: as `forward` left it. wanted: False leaves gx out (an empty tensor)."""
+        outer, tail = g[:, : self.outputs], g[:, self.outputs :]
+        inner = x[:, : self.inputs]
+        if self.rank:
+            torch.mm(outer, self.b, out=tail)
+            into.add(self, self._grad_a(tail, inner, call), outer.T @ x[:, self.inputs :])
+        if not wanted:
+            return x.new_empty(0)
+        if self.matrix is not None and not self.dropout:
+            return g @ self.matrix[:, : self.inputs]
+        gx = self._through_base(outer)
+        if self.rank and not self.dropout:
+            return gx.addmm_(tail, self.a)
+        for p in self.parts:
+            if p.a is not None:
+                term = tail[:, p.ranks] @ self.a[p.ranks, p.columns]
+                gx[:, p.columns] += term * self._mask(p, call, len(x))
+        return gx
+
+    def _through_base(self, outer: Tensor) -> Tensor:
+        if self.matrix is not None:
+            return outer @ self.matrix[: self.outputs, : self.inputs]
+        gx = outer.new_empty(len(outer), self.inputs)
+        written: set[int] = set()
+        for p in self.parts:
+            weight = dense_weight(p.linear)
+            if p.columns.start in written:
+                gx[:, p.columns].addmm_(outer[:, p.rows], weight)
+            else:
+                torch.mm(outer[:, p.rows], weight, out=gx[:, p.columns])
+            written.add(p.columns.start)
+        return gx
+
+    def _grad_a(self, tail: Tensor, inner: Tensor, call: int) -> Tensor:
+        if not self.dropout:
+            return tail.T @ inner
+        grad = torch.zeros_like(self.a)
+        for p in self.parts:
+            if p.a is not None:
+                kept = inner[:, p.columns] * self._mask(p, call, len(inner))
+                grad[p.ranks, p.columns] = tail[:, p.ranks].T @ kept
+        return grad
+
+    def _mask(self, p: Part, call: int, tokens: int) -> Tensor:
+        """Dropout of one linear's input: 0 or 1 / (1 - p), drawn again whenever it is asked for."""
+        device = self.a.device
+        source = torch.Generator(device).manual_seed(hash((call, self.seed, p.ranks.start)))
+        shape = (tokens, p.columns.stop - p.columns.start)
+        drawn = torch.rand(shape, generator=source, device=device, dtype=torch.float32)
+        return (drawn >= p.dropout).to(self.a.dtype) / (1 - p.dropout)
+
+
+class Grads:
+    """Gradients of the trained parameters, summed in float32 over the rows of a step."""
+
+    def __init__(self) -> None:
+        self._targets: list[Tensor] = []
+        self._terms: list[Tensor] = []
+
+    def add(self, group: Group, a: Tensor, b: Tensor) -> None:
+        """Note a [R, I] and b [O, R], the gradients with respect to A and (s B) / s."""
+        for p in group.parts:
+            for parameter, value, factor in (
+                (p.a, a[p.ranks, p.columns], 1.0),
+                (p.b, b[p.rows, p.ranks], p.scaling),
+            ):
+                if parameter is None:
+                    continue
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                self._targets.append(parameter.grad)
+                self._terms.append(value if factor == 1.0 else value * factor)
+
+    def flush(self) -> None:
+        """Add what was noted to the parameters' .grad."""
+        if self._targets:
+            torch._foreach_add_(self._targets, [t.to(torch.float32) for t in self._terms])
+        self._targets, self._terms = [], []

@@ -1,0 +1,121 @@
+"""A layer of the llama family, written out: RMS norm, attention, RMS norm, gated feed-forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.fused import pointwise
+from harness.fused.attention import Attention, attend
+from harness.fused.layer import Layer, Row, stacked
+from harness.fused.linear import Grads, Group
+from harness.fused.pointwise import Norm
+
+
+@dataclass(slots=True)
+class Saved:
+    """What the backward pass of a layer needs; names as in `LlamaLayer.forward`."""
+
+    h: Tensor
+    x: Tensor
+    attention: Attention
+    mixed: Tensor
+    h2: Tensor
+    x2: Tensor
+    both: Tensor
+    act: Tensor
+
+
+class LlamaLayer(Layer):
+    """h + d -> (h2, d2): what enters is a sum of two, so that adding goes with the norm."""
+
+    def __init__(self, module: Any, config: Any, dense: bool, dtype: torch.dtype, seed: int):
+        own, mlp = module.self_attn, module.mlp
+        self.norm1 = _rms(module.input_layernorm)
+        self.norm2 = _rms(module.post_attention_layernorm)
+        self.heads = config.num_attention_heads
+        self.groups = config.num_key_value_heads
+        self.size = own.head_dim
+        made = [
+            stacked([own.q_proj, own.k_proj, own.v_proj]),
+            stacked([own.o_proj]),
+            stacked([mlp.gate_proj, mlp.up_proj]),
+            stacked([mlp.down_proj]),
+        ]
+        self.qkv, self.o, self.gate_up, self.down = (
+            Group(parts, dense, dtype, 4 * seed + i) for i, parts in enumerate(made)
+        )
+
+    @property
+    def linears(self) -> list[Group]:
+        return [self.qkv, self.o, self.gate_up, self.down]
+
+    @property
+    def tail(self) -> int:
+        return max(self.o.rank, self.down.rank)
+
+    def forward(self, h: Tensor, d: Tensor | None, row: Row) -> tuple[Tensor, Tensor, Saved]:
+        tokens, width = h.shape
+        x = self.qkv.input(tokens)
+        h = pointwise.norm(h, d, self.norm1, x[:, :width])
+        qkv = self.qkv.forward(x, row.call)
+        heads = qkv.view(tokens, self.heads + 2 * self.groups, self.size)
+        turned = heads[:, : self.heads + self.groups]
+        pointwise.rotate(turned, turned, row.cos, row.sin)
+        attention = attend(
+            heads[:, : self.heads],
+            heads[:, self.heads : self.heads + self.groups],
+            heads[:, self.heads + self.groups :],
+            row.documents,
+        )
+        mixed = self.o.input(tokens)
+        mixed[:, : self.o.inputs] = attention.out.detach().reshape(tokens, -1)
+        d = self.o.forward(mixed, row.call)
+        x2 = self.gate_up.input(tokens)
+        h2 = pointwise.norm(h, d, self.norm2, x2[:, :width])
+        both = self.gate_up.forward(x2, row.call)
+        gate, up = both.chunk(2, -1)
+        act = self.down.input(tokens)
+        pointwise.gated(gate, up, act[:, : self.down.inputs])
+        d = self.down.forward(act, row.call)
+        return h2, d, Saved(h, x, attention, mixed, h2, x2, both, act)
+
+    def backward(self, gh: Tensor, saved: Saved, row: Row, into: Grads, first: bool) -> None:
+        tokens, width = saved.h.shape
+        g = gh[:, : width + self.down.rank]
+        g_act = self.down.backward(g, saved.act, row.call, into)
+        g_both = self.gate_up.grad(tokens)
+        gate, up = saved.both.chunk(2, -1)
+        half = gate.shape[1]
+        pointwise.gated_backward(g_act, gate, up, g_both[:, :half], g_both[:, half : 2 * half])
+        gx = self.gate_up.backward(g_both, saved.x2, row.call, into)
+        del g_act, g_both
+        pointwise.norm_backward(gx, saved.h2, self.norm2, gh[:, :width])
+        g_mixed = self.o.backward(gh[:, : width + self.o.rank], saved.mixed, row.call, into)
+        gq, gk, gv = saved.attention.backward(g_mixed.view(tokens, self.heads, self.size))
+        g_qkv = self.qkv.grad(tokens)
+        heads = g_qkv[:, : self.qkv.outputs].view(tokens, -1, self.size)
+        at = self.heads + self.groups
+        pointwise.rotate(gq, heads[:, : self.heads], row.cos, row.sin, -1)
+        pointwise.rotate(gk, heads[:, self.heads : at], row.cos, row.sin, -1)
+        heads[:, at:] = gv
+        gx = self.qkv.backward(g_qkv, saved.x, row.call, into, wanted=not first)
+        if not first:
+            pointwise.norm_backward(gx, saved.h, self.norm1, gh[:, :width])
+
+
+def _rms(module: nn.Module) -> Norm:
+    return Norm(module.weight.data, None, module.variance_epsilon)  # type: ignore[arg-type]
+
+
+def supported(config: Any) -> bool:
+    """Whether the configuration is one that `LlamaLayer` computes."""
+    return (
+        config.model_type == "llama"
+        and config.hidden_act == "silu"
+        and not config.attention_bias
+        and not config.mlp_bias
+    )

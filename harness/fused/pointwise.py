@@ -1,0 +1,133 @@
+"""What a layer does between its products: norms, rotary embedding, activations, cross-entropy.
+
+Each function writes into a tensor that it is given, whose rows may lie apart (stride(1) is 1),
+and has its gradient beside it. On a CUDA device Triton kernels do the same (`kernels`).
+Arithmetic is in float32, results are rounded to the type of the tensor that takes them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A frozen norm: RMS where bias is None, else layer norm. weight, bias: [D]."""
+
+    weight: Tensor
+    bias: Tensor | None
+    eps: float
+
+
+@cache
+def _triton() -> Any:
+    if importlib.util.find_spec("triton") is None:
+        return None
+    from harness.fused import kernels
+
+    return kernels
+
+
+def _kernels(x: Tensor) -> Any:
+    return _triton() if x.device.type == "cuda" else None
+
+
+def norm(h: Tensor, d: Tensor | None, norm: Norm, x: Tensor) -> Tensor:
+    """x[:] = norm(h + d); returns h + d (h itself where d is None). All [T, D]."""
+    if fast := _kernels(h):
+        total: Tensor = fast.norm(h, d, norm, x)
+        return total
+    total = h if d is None else h + d
+    unit, _ = _unit(total, norm)
+    out = unit * norm.weight.float()
+    x.copy_(out if norm.bias is None else out + norm.bias.float())
+    return total
+
+
+def norm_backward(gx: Tensor, h: Tensor, norm: Norm, gh: Tensor) -> None:
+    """gh += the gradient of norm(h) where that of its result is gx. All [T, D]."""
+    if fast := _kernels(h):
+        fast.norm_backward(gx, h, norm, gh)
+        return
+    unit, scale = _unit(h, norm)
+    g = gx.float() * norm.weight.float()
+    out = g - unit * (g * unit).mean(-1, keepdim=True)
+    if norm.bias is not None:
+        out = out - g.mean(-1, keepdim=True)
+    gh.copy_(gh.float() + out * scale)
+
+
+def _unit(h: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    """The normalised rows of h in float32, and what they were multiplied by [T, 1]."""
+    value = h.float()
+    if norm.bias is not None:
+        value = value - value.mean(-1, keepdim=True)
+    scale = torch.rsqrt(value.square().mean(-1, keepdim=True) + norm.eps)
+    return value * scale, scale
+
+
+def rotate(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> None:
+    """Rotary embedding of heads [T, H, 2 K] into `target` (which may be `source`).
+
+    cos, sin: [T, K], float32. sign -1 turns back, which is also the gradient.
+    """
+    if fast := _kernels(source):
+        fast.rotate(source, target, cos, sin, sign)
+        return
+    first, second = source.float().chunk(2, -1)
+    c, s = cos[:, None], sin[:, None] * sign
+    target.copy_(torch.cat([first * c - second * s, second * c + first * s], -1))
+
+
+def gated(gate: Tensor, up: Tensor, out: Tensor) -> None:
+    """out[:] = silu(gate) * up; all [T, F]."""
+    if fast := _kernels(gate):
+        fast.gated(gate, up, out)
+        return
+    out.copy_(torch.nn.functional.silu(gate.float()) * up.float())
+
+
+def gated_backward(grad: Tensor, gate: Tensor, up: Tensor, g_gate: Tensor, g_up: Tensor) -> None:
+    """The gradients of `gated` into g_gate and g_up, all [T, F]."""
+    if fast := _kernels(gate):
+        fast.gated_backward(grad, gate, up, g_gate, g_up)
+        return
+    d, g = grad.float(), gate.float()
+    s = torch.sigmoid(g)
+    g_gate.copy_(d * up.float() * s * (1 + g * (1 - s)))
+    g_up.copy_(d * g * s)
+
+
+def gelu(x: Tensor, out: Tensor) -> None:
+    """out[:] = x * Phi(x), the exact GELU; both [T, F]."""
+    if fast := _kernels(x):
+        fast.gelu(x, out)
+        return
+    out.copy_(torch.nn.functional.gelu(x.float()))
+
+
+def gelu_backward(grad: Tensor, x: Tensor, out: Tensor) -> None:
+    """out[:] = grad * d gelu(x) / dx; all [T, F]."""
+    if fast := _kernels(x):
+        fast.gelu_backward(grad, x, out)
+        return
+    out.copy_(torch.ops.aten.gelu_backward(grad.float(), x.float()))
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+    """-log softmax(logits)[label] as float32 [N]; logits [N, V] become scale times its gradient."""
+    if fast := _kernels(logits):
+        nll: Tensor = fast.cross_entropy(logits, labels, scale)
+        return nll
+    logp = torch.log_softmax(logits.float(), -1)
+    nll = -logp.gather(1, labels[:, None])[:, 0]
+    p = logp.exp_()
+    p.scatter_add_(1, labels[:, None], torch.full_like(nll[:, None], -1.0))
+    logits.copy_(p * scale)
+    return nll
