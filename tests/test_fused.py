@@ -128,7 +128,9 @@ def expected_losses(base: Any, batch: list[TokenSample]) -> tuple[Any, Any]:
         logits = base.model(input_ids=ids, use_cache=False).logits[0]
         first = max(sample.prompt_tokens, 1)
         found.append(
-            torch.nn.functional.cross_entropy(logits[first - 1 : -1], ids[0, first:], reduction="none")
+            torch.nn.functional.cross_entropy(
+                logits[first - 1 : -1], ids[0, first:], reduction="none"
+            )
         )
     return torch.cat(found), None
 

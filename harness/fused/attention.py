@@ -26,7 +26,9 @@ class Documents:
 
 def documents(lengths: list[int], device: torch.device, dtype: torch.dtype) -> Documents:
     """The documents of a row, for the kernel that `device` and `dtype` have."""
-    starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    starts = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+    if device.type == "cuda":
+        starts = starts.pin_memory()
     mask = None
     if not _has_varlen() or device.type != "cuda" or dtype == torch.float32:
         owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,28 +148,34 @@ class Decoder:
             torch.mm(logits, weight, out=grad[at : at + step])
         return torch.cat(nll), grad
 
-    def _row(
-        self, samples: Sequence[TokenSample], call: int
-    ) -> tuple[Row, Tensor, Tensor, Tensor]:
+    def _row(self, samples: Sequence[TokenSample], call: int) -> tuple[Row, Tensor, Tensor, Tensor]:
         """The row, its token ids [T], the positions [N] that predict, and their labels [N]."""
-        ids: list[int] = []
-        positions: list[int] = []
-        predict: list[int] = []
         lengths = [len(sample.ids) for sample in samples]
-        for sample, length in zip(samples, lengths, strict=True):
-            first = len(ids) + max(sample.prompt_tokens, 1)
-            ids.extend(sample.ids)
-            positions.extend(range(length))
-            predict.extend(range(first - 1, len(ids) - 1))
-        labels = [ids[at + 1] for at in predict]
+        ends = np.cumsum(lengths)
+        ids = np.concatenate([np.asarray(sample.ids, dtype=np.int64) for sample in samples])
+        predict = np.concatenate(
+            [
+                np.arange(end - sample.scored_tokens - 1, end - 1)
+                for sample, end in zip(samples, ends, strict=True)
+            ]
+        )
+        labels = ids[predict + 1]
         device = self.base.device
         if device.type == "cuda" and (spare := -len(ids) % ALIGNMENT):
             lengths.append(spare)  # a document of its own, which nothing looks at
-            ids.extend([0] * spare)
-            positions.extend(range(spare))
-        moved = [torch.tensor(x, device=device) for x in (ids, positions, predict, labels)]
+            ids = np.concatenate([ids, np.zeros(spare, dtype=np.int64)])
+        positions = np.concatenate([np.arange(length) for length in lengths])
+        moved = to_device([ids, positions, predict, labels], device)
         cos, sin = self.rotary(self.embedding.weight[:1, :1].float()[None], moved[1][None])
         half = cos.shape[-1] // 2
         angles = [x[0, :, :half].float().contiguous() for x in (cos, sin)]
         where = documents(lengths, device, self.base.dtype)
         return Row(*angles, where, call), moved[0], moved[2], moved[3]
+
+
+def to_device(arrays: Sequence[Any], device: torch.device) -> list[Tensor]:
+    """Integer arrays as tensors on `device`, in one copy that the host does not wait for."""
+    whole = torch.from_numpy(np.concatenate(arrays))
+    if device.type == "cuda":
+        whole = whole.pin_memory().to(device, non_blocking=True)
+    return list(whole.split([len(array) for array in arrays]))

@@ -61,14 +61,14 @@ class FalconLayer(Layer):
             heads[:, : self.heads], heads[:, self.heads : -1], heads[:, -1:], row.documents
         )
         z = self.back.input(tokens)
-        z[:, :width] = attention.out.detach().reshape(tokens, -1)
+        pointwise.copy(attention.out.detach().reshape(tokens, -1), z[:, :width])
         pointwise.gelu(y[:, self.qkv :], z[:, width : self.back.inputs])
         return h, self.back.forward(z, row.call), Saved(h, x, y, attention, z)
 
     def backward(self, gh: Tensor, saved: Saved, row: Row, into: Grads, first: bool) -> None:
         tokens, width = saved.h.shape
         gz = self.back.backward(gh[:, : width + self.back.rank], saved.z, row.call, into)
-        g_mixed = gz[:, :width].reshape(tokens, self.heads, self.size)
+        g_mixed = gz[:, :width].view(tokens, self.heads, self.size)
         gq, gk, gv = saved.attention.backward(g_mixed)
         gy = self.into.grad(tokens)
         heads = gy[:, : self.qkv].view(tokens, self.heads + 2, self.size)

@@ -15,43 +15,78 @@ from torch import Tensor
 
 @triton.jit
 def _norm_forward(h, d, s, w, b, x, width, eps, h_row, d_row, s_row, x_row,
-                  ADD: tl.constexpr, CENTRE: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+                  ADD: tl.constexpr, CENTRE: tl.constexpr,
+                  MAIN: tl.constexpr, TAIL: tl.constexpr):  # fmt: skip
+    # A row is MAIN columns, all there, and up to TAIL more: one power of two would waste half.
     row = tl.program_id(0).to(tl.int64)
-    at = tl.arange(0, BLOCK)
-    inside = at < width
-    value = tl.load(h + row * h_row + at, mask=inside, other=0.0).to(tl.float32)
+    at = tl.arange(0, MAIN)
+    rest = MAIN + tl.arange(0, TAIL)
+    inside = rest < width
+    v = tl.load(h + row * h_row + at).to(tl.float32)
+    v2 = tl.load(h + row * h_row + rest, mask=inside, other=0.0).to(tl.float32)
     if ADD:
-        value += tl.load(d + row * d_row + at, mask=inside, other=0.0).to(tl.float32)
-        rounded = value.to(s.dtype.element_ty)
-        tl.store(s + row * s_row + at, rounded, mask=inside)
-        value = rounded.to(tl.float32)
+        kind = s.dtype.element_ty
+        v = (v + tl.load(d + row * d_row + at).to(tl.float32)).to(kind)
+        v2 = (v2 + tl.load(d + row * d_row + rest, mask=inside, other=0.0).to(tl.float32)).to(kind)
+        tl.store(s + row * s_row + at, v)
+        tl.store(s + row * s_row + rest, v2, mask=inside)
+        v = v.to(tl.float32)
+        v2 = v2.to(tl.float32)
     if CENTRE:
-        value = tl.where(inside, value - tl.sum(value, 0) / width, 0.0)
-    scale = tl.rsqrt(tl.sum(value * value, 0) / width + eps)
-    out = value * scale * tl.load(w + at, mask=inside, other=0.0).to(tl.float32)
+        mean = (tl.sum(v, 0) + tl.sum(v2, 0)) / width
+        v -= mean
+        v2 = tl.where(inside, v2 - mean, 0.0)
+    scale = tl.rsqrt((tl.sum(v * v, 0) + tl.sum(v2 * v2, 0)) / width + eps)
+    out = v * scale * tl.load(w + at).to(tl.float32)
+    out2 = v2 * scale * tl.load(w + rest, mask=inside, other=0.0).to(tl.float32)
     if CENTRE:
-        out += tl.load(b + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(x + row * x_row + at, out.to(x.dtype.element_ty), mask=inside)
+        out += tl.load(b + at).to(tl.float32)
+        out2 += tl.load(b + rest, mask=inside, other=0.0).to(tl.float32)
+    tl.store(x + row * x_row + at, out.to(x.dtype.element_ty))
+    tl.store(x + row * x_row + rest, out2.to(x.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def _norm_backward(gx, h, w, gh, width, eps, gx_row, h_row, gh_row,
-                   CENTRE: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+                   CENTRE: tl.constexpr, MAIN: tl.constexpr, TAIL: tl.constexpr):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
-    at = tl.arange(0, BLOCK)
+    at = tl.arange(0, MAIN)
+    rest = MAIN + tl.arange(0, TAIL)
+    inside = rest < width
+    v = tl.load(h + row * h_row + at).to(tl.float32)
+    v2 = tl.load(h + row * h_row + rest, mask=inside, other=0.0).to(tl.float32)
+    g = tl.load(gx + row * gx_row + at).to(tl.float32) * tl.load(w + at).to(tl.float32)
+    g2 = tl.load(gx + row * gx_row + rest, mask=inside, other=0.0).to(tl.float32)
+    g2 *= tl.load(w + rest, mask=inside, other=0.0).to(tl.float32)
+    if CENTRE:
+        mean = (tl.sum(v, 0) + tl.sum(v2, 0)) / width
+        v -= mean
+        v2 = tl.where(inside, v2 - mean, 0.0)
+    scale = tl.rsqrt((tl.sum(v * v, 0) + tl.sum(v2 * v2, 0)) / width + eps)
+    v *= scale
+    v2 *= scale
+    along = (tl.sum(g * v, 0) + tl.sum(g2 * v2, 0)) / width
+    out = g - v * along
+    out2 = g2 - v2 * along
+    if CENTRE:
+        level = (tl.sum(g, 0) + tl.sum(g2, 0)) / width
+        out -= level
+        out2 -= level
+    kind = gh.dtype.element_ty
+    place = gh + row * gh_row + at
+    tl.store(place, (tl.load(place).to(tl.float32) + out * scale).to(kind))
+    place = gh + row * gh_row + rest
+    before = tl.load(place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(place, (before + out2 * scale).to(kind), mask=inside)
+
+
+@triton.jit
+def _copy(source, target, width, source_row, target_row, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width
-    value = tl.load(h + row * h_row + at, mask=inside, other=0.0).to(tl.float32)
-    if CENTRE:
-        value = tl.where(inside, value - tl.sum(value, 0) / width, 0.0)
-    scale = tl.rsqrt(tl.sum(value * value, 0) / width + eps)
-    unit = value * scale
-    g = tl.load(gx + row * gx_row + at, mask=inside, other=0.0).to(tl.float32)
-    g *= tl.load(w + at, mask=inside, other=0.0).to(tl.float32)
-    out = g - unit * (tl.sum(g * unit, 0) / width)
-    if CENTRE:
-        out -= tl.sum(g, 0) / width
-    before = tl.load(gh + row * gh_row + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(gh + row * gh_row + at, (before + out * scale).to(gh.dtype.element_ty), mask=inside)
+    value = tl.load(source + row * source_row + at, mask=inside)
+    tl.store(target + row * target_row + at, value, mask=inside)
 
 
 @triton.jit
@@ -79,7 +114,9 @@ def _gated_forward(gate, up, out, width, row_in, row_out, BLOCK: tl.constexpr):
     inside = at < width
     g = tl.load(gate + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
     u = tl.load(up + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + row * row_out + at, (g * tl.sigmoid(g) * u).to(out.dtype.element_ty), mask=inside)
+    tl.store(
+        out + row * row_out + at, (g * tl.sigmoid(g) * u).to(out.dtype.element_ty), mask=inside
+    )
 
 
 @triton.jit
@@ -114,7 +151,9 @@ def _gelu_backward(grad, x, out, width, row_grad, row_in, row_out, BLOCK: tl.con
     inside = at < width
     d = tl.load(grad + row * row_grad + at, mask=inside, other=0.0).to(tl.float32)
     v = tl.load(x + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
-    slope = 0.5 * (1 + tl.erf(v * 0.7071067811865476)) + v * 0.3989422804014327 * tl.exp(-0.5 * v * v)
+    slope = 0.5 * (1 + tl.erf(v * 0.7071067811865476)) + v * 0.3989422804014327 * tl.exp(
+        -0.5 * v * v
+    )
     tl.store(out + row * row_out + at, (d * slope).to(out.dtype.element_ty), mask=inside)
 
 
@@ -144,31 +183,38 @@ def _cross_entropy(logits, labels, nll, scale, width, logits_row, BLOCK: tl.cons
         tl.store(place + start + at, (p * factor).to(logits.dtype.element_ty), mask=inside)
 
 
-def _warps(block: int) -> int:
-    return 8 if block >= 2048 else 4
+def _blocks(width: int) -> dict[str, int]:
+    """A row of `width` columns as the largest power of two in it and one that holds the rest."""
+    main = 1 << (width.bit_length() - 1)
+    tail = triton.next_power_of_2(max(width - main, 1))
+    return {"MAIN": main, "TAIL": tail, "num_warps": 8 if main >= 2048 else 4}
 
 
 def norm(h: Tensor, d: Tensor | None, norm: Any, x: Tensor) -> Tensor:
     rows, width = h.shape
     total = h if d is None else torch.empty_like(h)
     other = h if d is None else d
-    block = triton.next_power_of_2(width)
     bias = norm.weight if norm.bias is None else norm.bias
     _norm_forward[(rows,)](
         h, other, total, norm.weight, bias, x, width, norm.eps,
         h.stride(0), other.stride(0), total.stride(0), x.stride(0),
-        ADD=d is not None, CENTRE=norm.bias is not None, BLOCK=block, num_warps=_warps(block),
+        ADD=d is not None, CENTRE=norm.bias is not None, **_blocks(width),
     )  # fmt: skip
     return total
 
 
 def norm_backward(gx: Tensor, h: Tensor, norm: Any, gh: Tensor) -> None:
     rows, width = gx.shape
-    block = triton.next_power_of_2(width)
     _norm_backward[(rows,)](
         gx, h, norm.weight, gh, width, norm.eps, gx.stride(0), h.stride(0), gh.stride(0),
-        CENTRE=norm.bias is not None, BLOCK=block, num_warps=_warps(block),
+        CENTRE=norm.bias is not None, **_blocks(width),
     )  # fmt: skip
+
+
+def copy(source: Tensor, target: Tensor) -> None:
+    _copy[_grid(source, 2048)](
+        source, target, source.shape[1], source.stride(0), target.stride(0), BLOCK=2048
+    )
 
 
 def rotate(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, sign: int) -> None:

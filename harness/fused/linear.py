@@ -152,7 +152,7 @@ class Group:
         inner = x[:, : self.inputs]
         if self.rank:
             torch.mm(outer, self.b, out=tail)
-            into.add(self, self._grad_a(tail, inner, call), outer.T @ x[:, self.inputs :])
+            into.add(self, self._grad_a(tail, inner, call), product(outer.T, x[:, self.inputs :]))
         if not wanted:
             return x.new_empty(0)
         if self.matrix is not None and not self.dropout:
@@ -182,12 +182,12 @@ class Group:
 
     def _grad_a(self, tail: Tensor, inner: Tensor, call: int) -> Tensor:
         if not self.dropout:
-            return tail.T @ inner
-        grad = torch.zeros_like(self.a)
+            return product(tail.T, inner)
+        grad = torch.zeros_like(self.a, dtype=torch.float32)
         for p in self.parts:
             if p.a is not None:
                 kept = inner[:, p.columns] * self._mask(p, call, len(inner))
-                grad[p.ranks, p.columns] = tail[:, p.ranks].T @ kept
+                grad[p.ranks, p.columns] = product(tail[:, p.ranks].T, kept)
         return grad
 
     def _mask(self, p: Part, call: int, tokens: int) -> Tensor:
@@ -203,25 +203,35 @@ class Grads:
     """Gradients of the trained parameters, summed in float32 over the rows of a step."""
 
     def __init__(self) -> None:
-        self._targets: list[Tensor] = []
-        self._terms: list[Tensor] = []
+        self._a: list[tuple[nn.Parameter, Tensor]] = []
+        self._b: list[tuple[nn.Parameter, Tensor]] = []
+        self._factors: list[float] = []
 
     def add(self, group: Group, a: Tensor, b: Tensor) -> None:
-        """Note a [R, I] and b [O, R], the gradients with respect to A and (s B) / s."""
+        """Note a [R, I] and b [O, R], the gradients with respect to A and s B; float32."""
         for p in group.parts:
-            for parameter, value, factor in (
-                (p.a, a[p.ranks, p.columns], 1.0),
-                (p.b, b[p.rows, p.ranks], p.scaling),
-            ):
-                if parameter is None:
-                    continue
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                self._targets.append(parameter.grad)
-                self._terms.append(value if factor == 1.0 else value * factor)
+            if p.a is not None and p.b is not None:
+                self._a.append((p.a, a[p.ranks, p.columns]))
+                self._b.append((p.b, b[p.rows, p.ranks]))
+                self._factors.append(p.scaling)
 
     def flush(self) -> None:
         """Add what was noted to the parameters' .grad."""
-        if self._targets:
-            torch._foreach_add_(self._targets, [t.to(torch.float32) for t in self._terms])
-        self._targets, self._terms = [], []
+        if self._b:
+            factors = list(self._factors)
+            scaled = torch._foreach_mul([term for _, term in self._b], factors)
+            pairs = [*self._a, *zip([p for p, _ in self._b], scaled, strict=True)]
+            fresh = [(p, term) for p, term in pairs if p.grad is None]
+            older = [(p, term) for p, term in pairs if p.grad is not None]
+            for p, term in fresh:
+                p.grad = term.contiguous()
+            if older:
+                torch._foreach_add_([p.grad for p, _ in older], [term for _, term in older])
+        self._a, self._b, self._factors = [], [], []
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    """x @ y in float32, from operands of less precision."""
+    if x.device.type == "cuda" and x.dtype != torch.float32:
+        return torch.mm(x, y, out_dtype=torch.float32)
+    return torch.mm(x, y).float()

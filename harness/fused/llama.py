@@ -72,7 +72,7 @@ class LlamaLayer(Layer):
             row.documents,
         )
         mixed = self.o.input(tokens)
-        mixed[:, : self.o.inputs] = attention.out.detach().reshape(tokens, -1)
+        pointwise.copy(attention.out.detach().reshape(tokens, -1), mixed[:, : self.o.inputs])
         d = self.o.forward(mixed, row.call)
         x2 = self.gate_up.input(tokens)
         h2 = pointwise.norm(h, d, self.norm2, x2[:, :width])
@@ -101,7 +101,7 @@ class LlamaLayer(Layer):
         at = self.heads + self.groups
         pointwise.rotate(gq, heads[:, : self.heads], row.cos, row.sin, -1)
         pointwise.rotate(gk, heads[:, self.heads : at], row.cos, row.sin, -1)
-        heads[:, at:] = gv
+        pointwise.copy(gv.reshape(tokens, -1), heads[:, at:].flatten(1))
         gx = self.qkv.backward(g_qkv, saved.x, row.call, into, wanted=not first)
         if not first:
             pointwise.norm_backward(gx, saved.h, self.norm1, gh[:, :width])

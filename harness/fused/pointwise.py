@@ -85,6 +85,14 @@ def rotate(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, sign: int =
     target.copy_(torch.cat([first * c - second * s, second * c + first * s], -1))
 
 
+def copy(source: Tensor, target: Tensor) -> None:
+    """target[:] = source; both [T, W] with rows that may lie apart."""
+    if fast := _kernels(source):
+        fast.copy(source, target)
+        return
+    target.copy_(source)
+
+
 def gated(gate: Tensor, up: Tensor, out: Tensor) -> None:
     """out[:] = silu(gate) * up; all [T, F]."""
     if fast := _kernels(gate):
