@@ -14,6 +14,7 @@ from harness import __version__
 from harness.errors import EXIT_OK, HarnessError, Interrupted, UsageError
 
 QUANTIZATIONS = ("nf4", "int8", "none")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 KINDS = ("models", "tasks", "recipes", "scorers", "runs")
 
 
@@ -75,11 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         "--tasks",
         nargs="+",
         metavar="T",
-        default=["html_blocks"],
-        help="registered tasks (default: html_blocks)",
+        help="registered tasks (default: each model's own, html_blocks for gemma3-270m)",
     )
     run.add_argument(
-        "--recipe", metavar="R", default="quick", help="training recipe (default: quick)"
+        "--recipe",
+        metavar="R",
+        help="training recipe (default: each model's own, quick for gemma3-270m)",
     )
     run.add_argument(
         "--seeds",
@@ -114,6 +116,11 @@ def _parser() -> argparse.ArgumentParser:
         "--quantization",
         choices=QUANTIZATIONS,
         help="how the frozen base is held (default: the recipe's)",
+    )
+    run.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="the type that products are computed in (default: the recipe's)",
     )
     run.add_argument(
         "--registry",
@@ -338,13 +345,14 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
 
     options = Options(
         models=tuple(arguments.models),
-        tasks=tuple(arguments.tasks),
+        tasks=None if arguments.tasks is None else tuple(arguments.tasks),
         recipe=arguments.recipe,
         seeds=tuple(arguments.seeds),
         limit=arguments.limit,
         max_steps=arguments.max_steps,
         epochs=arguments.epochs,
         quantization=arguments.quantization,
+        precision=arguments.precision,
         data=_pairs("--data", arguments.data),
         weights=_pairs("--weights", arguments.weights),
         registry=arguments.registry,

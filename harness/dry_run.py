@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.config.schema import RecipeConfig
 from harness.data.hub import snapshot
 from harness.data.load import load
 from harness.data.prompt import render
@@ -11,7 +12,7 @@ from harness.pipeline import finished, folder_of
 from harness.plan import Options, Run, plan_runs, stage_names
 from harness.preflight import preflight
 from harness.records import Example
-from harness.training.schedule import total_steps
+from harness.training.schedule import steps_per_epoch, total_steps
 
 CHARACTERS_A_TOKEN = 3.0
 """Rough, for HTML and the tokenizers at hand; the plan says "about"."""
@@ -46,9 +47,9 @@ def _plan(run: Run, options: Options) -> list[str]:
     parts = split(loaded.examples, run.task.split, loaded.sides, name=run.task.name)
     asked = parts.test if run.limit is None else parts.test[: run.limit]
     recipe = run.recipe
-    steps = total_steps(recipe, len(parts.train))
-    examples = steps * recipe.examples_per_step
-    mean = sum(_tokens(run, e) for e in parts.train) / len(parts.train)
+    lengths = [_tokens(run, example) for example in parts.train]
+    steps = total_steps(recipe, lengths)
+    tokens = sum(lengths) * steps / steps_per_epoch(recipe, lengths)
     cached = [name for name in stage_names() if folder.is_done(name, run.keys[name])]
     answers = len(asked) * run.task.decoding.max_new_tokens
     adapter = run.model.parameters * ADAPTER_SHARE_OF_RANK_16 * recipe.lora.r / 16
@@ -57,17 +58,24 @@ def _plan(run: Run, options: Options) -> list[str]:
         f"folder   {folder.path}",
         f"samples  {len(parts.train):,} to train on, {len(parts.validation):,} to validate, "
         f"{len(asked):,} of {len(parts.test):,} held out to answer",
-        f"steps    {steps:,} of {recipe.examples_per_step} examples",
-        f"tokens   about {examples * mean:,.0f} to train on, "
-        f"at most {answers:,} to generate for each arm",
+        f"steps    {_steps(recipe, steps)}",
+        f"tokens   about {tokens:,.0f} to train on, at most {answers:,} to generate for each arm",
         f"disk     about {disk / 2**20:,.0f} MiB while it trains{_weights(run)}",
         f"cached   {', '.join(cached) or 'nothing'}",
     ]
 
 
-def _tokens(run: Run, example: Example) -> float:
+def _tokens(run: Run, example: Example) -> int:
     text = len(render(run.task.template, example.prompt)) + len(example.target)
-    return min(run.recipe.max_length, text / CHARACTERS_A_TOKEN)
+    return min(run.recipe.max_length, max(1, round(text / CHARACTERS_A_TOKEN)))
+
+
+def _steps(recipe: RecipeConfig, steps: int) -> str:
+    """Rows are counted on estimated lengths, so their number is "about"."""
+    if recipe.packing:
+        rows = f"{recipe.examples_per_step} rows of at most {recipe.max_length:,} tokens"
+        return f"about {steps:,} of {rows}"
+    return f"{steps:,} of {recipe.examples_per_step} examples"
 
 
 def _weights(run: Run) -> str:

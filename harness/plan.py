@@ -38,26 +38,39 @@ LIBRARIES = (
     "rouge-score",
     "rapidfuzz",
 )
+DEFAULT_RECIPE = "quick"
+DEFAULT_TASK = "html_blocks"
+"""What a model that names none of its own is trained with, and on."""
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A `run` command, as the user gave it."""
+    """A `run` command, as the user gave it. tasks, recipe: None for each model's own."""
 
     models: tuple[str, ...] = ("gemma3-270m",)
-    tasks: tuple[str, ...] = ("html_blocks",)
-    recipe: str = "quick"
+    tasks: tuple[str, ...] | None = None
+    recipe: str | None = None
     seeds: tuple[int, ...] = (0,)
     limit: int | None = None
     max_steps: int | None = None
     epochs: float | None = None
     quantization: str | None = None
+    precision: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
     registry: Path | None = None
     runs: Path = Path("runs")
     results: Path = Path("results")
+
+    def tasks_of(self, model: ModelConfig) -> tuple[str, ...]:
+        """The names of the tasks that `model` is run on."""
+        return (model.task or DEFAULT_TASK,) if self.tasks is None else self.tasks
+
+    def recipe_of(self, model: ModelConfig) -> str:
+        """The name of the recipe that `model` is trained with."""
+        return (model.recipe or DEFAULT_RECIPE) if self.recipe is None else self.recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +106,15 @@ def plan_runs(options: Options) -> list[Run]:
         "max_steps": options.max_steps,
         "num_train_epochs": options.epochs,
         "quantization": options.quantization,
+        "precision": options.precision,
     }
-    recipe = registry.recipe(
-        options.recipe, {key: value for key, value in overrides.items() if value is not None}
-    )
+    given = {key: value for key, value in overrides.items() if value is not None}
     runs = []
     for name in options.models:
         model = registry.model(name)
+        recipe = registry.recipe(options.recipe_of(model), given)
         located = locate(model, options.weights.get(name))
-        for task_name in options.tasks:
+        for task_name in options.tasks_of(model):
             task = registry.task(task_name)
             for seed in options.seeds:
                 runs.append(
@@ -132,7 +145,7 @@ def _plan(
     machine = {"device": "cuda" if has_gpu() else "cpu", "bf16": cpu_has_bf16()}
     weights = {
         "identity": located.identity,
-        "quantization": recipe.quantization,
+        "quantization": recipe.quantization_of(model.parameters),
         "precision": recipe.precision,
         "machine": machine,
         "libraries": _versions("torch", "transformers", "tokenizers", "peft", "bitsandbytes"),
@@ -193,7 +206,7 @@ def _plan(
         }
     )
     identity = {
-        "model": model.model_dump(),
+        "model": model.model_dump(exclude={"recipe", "task"}),  # they name it, its stages do not
         "weights": weights,
         "task": task.model_dump(),
         "recipe": recipe.model_dump(),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from harness.config.registry import Registry, printable
-from harness.config.schema import ScriptedSource
+from harness.config.schema import ModelConfig, RecipeConfig, ScriptedSource, TaskConfig
 from harness.data.hub import fetch_snapshot
 from harness.data.load import available
 from harness.errors import MissingError, UsageError
@@ -15,6 +16,8 @@ from harness.generation.scripted import ScriptedEngine
 from harness.models.locate import ensure, missing
 from harness.plan import Options
 from harness.scorers import get
+
+Entry = TypeVar("Entry", TaskConfig, RecipeConfig)
 
 
 def preflight(options: Options) -> None:
@@ -25,13 +28,14 @@ def preflight(options: Options) -> None:
     """
     registry = Registry(options.registry)
     _once("--models", options.models)
-    _once("--tasks", options.tasks)
+    _once("--tasks", options.tasks or ())
     _once("--seeds", [str(seed) for seed in options.seeds])
     _only_for("--weights", options.weights, options.models)
-    _only_for("--data", options.data, options.tasks)
     models = [registry.model(name) for name in options.models]
-    tasks = [registry.task(name) for name in options.tasks]
-    registry.recipe(options.recipe)
+    tasks = _tasks(registry, options, models)
+    _only_for("--data", options.data, [task.name for task in tasks])
+    for model in models:
+        _own(registry, model, options.recipe, registry.recipe, options.recipe_of(model))
     for task in tasks:
         try:
             get(task.scorers)
@@ -56,12 +60,37 @@ def fetch(options: Options, say: Callable[[str], None]) -> None:
     Raises MissingError or StorageError.
     """
     registry = Registry(options.registry)
-    for name in options.models:
-        ensure(registry.model(name), options.weights.get(name), say)
-    for name in options.tasks:
-        task = registry.task(name)
-        if task.data.hub is not None and name not in options.data:
+    models = [registry.model(name) for name in options.models]
+    for model in models:
+        ensure(model, options.weights.get(model.name), say)
+    for task in _tasks(registry, options, models):
+        if task.data.hub is not None and task.name not in options.data:
             fetch_snapshot(task, say)
+
+
+def _tasks(registry: Registry, options: Options, models: Sequence[ModelConfig]) -> list[TaskConfig]:
+    """All tasks of a command, each once, in the order of first use."""
+    tasks = {}
+    for model in models:
+        for name in options.tasks_of(model):
+            tasks[name] = _own(registry, model, options.tasks, registry.task, name)
+    return list(tasks.values())
+
+
+def _own(
+    registry: Registry,
+    model: ModelConfig,
+    asked: object,
+    read: Callable[[str], Entry],
+    name: str,
+) -> Entry:
+    """The entry `name`; where the command did not ask for it, a fault is the model's file's."""
+    try:
+        return read(name)
+    except UsageError as error:
+        if asked is not None:
+            raise
+        raise UsageError(f"{registry.path('models', model.name)}: {error}") from error
 
 
 def writable(option: str, folder: Path) -> None:

@@ -66,6 +66,7 @@ def scripted(tmp_path: Path) -> list[str]:
         (["list"], "kind"),
         (["list", "things"], "'things'"),
         (["run", "--quantization", "nf5"], "'nf5'"),
+        (["run", "--precision", "fp8"], "'fp8'"),
         (["run", "--models", "falcon7"], "did you mean falcon7b?"),
         (["run", "--models", "LLAMA2-7B"], "did you mean llama2-7b?"),
         (["run", "--tasks", "html_block"], "did you mean html_blocks?"),
@@ -161,6 +162,7 @@ def test_weights_that_are_none(commands: Commands, tmp_path: Path) -> None:
 
     def told(*texts: str) -> None:
         words = ["run", "--models", "falcon7b", "--weights", f"falcon7b={folder}"]
+        words += ["--tasks", "html_blocks"]
         refused(commands.run(tmp_path, *words), "model falcon7b: ", *texts)
 
     told("is not a folder", "falcon7b=DIR")
@@ -266,8 +268,12 @@ def test_a_file_where_a_folder_should_be(
 
 def test_what_a_machine_without_gpu_and_hub_lacks(commands: Commands, tmp_path: Path) -> None:
     outcome = commands.run(tmp_path, "run", "--models", "falcon7b", "llama2-7b")
-    refused(outcome, lines=2)
-    for line, name in zip(outcome.stderr.splitlines(), ("falcon7b", "llama2-7b"), strict=True):
+    refused(outcome, lines=4)
+    models, tasks = outcome.stderr.splitlines()[:2], outcome.stderr.splitlines()[2:]
+    for line, name in zip(tasks, ("html_alpaca", "html_dataset"), strict=True):  # their own
+        assert line.startswith(f"harness: task '{name}' needs ")
+        assert f"--data {name}=PATH" in line
+    for line, name in zip(models, ("falcon7b", "llama2-7b"), strict=True):
         assert line.startswith(f"harness: model {name} needs ")
         assert "a CUDA GPU" in line
         assert f"--weights {name}=DIR" in line
@@ -305,7 +311,7 @@ assert not heavy, heavy
     [
         ("models", ["falcon7b", "gemma3-270m", "llama2-7b", "scripted"]),
         ("tasks", ["html_alpaca", "html_blocks", "html_dataset", "words"]),
-        ("recipes", ["quick", "tiny"]),
+        ("recipes", ["falcon-html", "html", "llama2-html", "quick", "tiny"]),
         ("scorers", ["exact_match", "rouge", "validity", "assertions", "answers"]),
         ("runs", ["no runs in runs"]),
     ],

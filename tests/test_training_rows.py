@@ -52,8 +52,11 @@ def test_packing_keeps_the_bound_of_best_fit_decreasing(lengths: list[int]) -> N
 def test_labels_are_the_completion_and_never_the_next_document() -> None:
     row = build_row(SAMPLES, base_of("llama"))
     starts = [0, 13, 43, 64]
+    owners = torch.repeat_interleave(
+        torch.arange(len(SAMPLES)), torch.tensor([s.scored_tokens for s in SAMPLES])
+    )
     for index, (document, start) in enumerate(zip(SAMPLES, starts, strict=True)):
-        mine = row.owners == index
+        mine = owners == index
         first = max(document.prompt_tokens, 1)
         assert row.labels[mine].tolist() == list(document.ids[first:])
         assert row.predict[mine].tolist() == [

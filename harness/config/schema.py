@@ -28,6 +28,9 @@ RESERVED_NAMES = frozenset(
 Quantization = Literal["nf4", "int8", "none"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
+SMALL_MODEL = 2_000_000_000
+"""Parameters up to which "auto" leaves a model unquantised: at most 4 GB in two bytes each."""
+
 
 def valid_name(name: str) -> bool:
     """Whether `name` can name a model, task or recipe (and so a folder on any system)."""
@@ -104,6 +107,7 @@ class ModelConfig(_Strict):
 
     parameters: how many weights it has; what it needs of memory and disk follows from it.
     needs_gpu:  refuse, before any work, to run the registered weights without a CUDA GPU.
+    recipe, task: what a command that names no recipe or no task takes for this model.
     """
 
     name: Name
@@ -111,6 +115,8 @@ class ModelConfig(_Strict):
     license: str = ""
     parameters: NonNegativeInt
     needs_gpu: bool = False
+    recipe: Name | None = None
+    task: Name | None = None
     source: Annotated[
         HubSource | GgufPackageSource | LocalSource | ScriptedSource, Field(discriminator="kind")
     ]
@@ -224,6 +230,7 @@ class LoraSettings(_Strict):
     lora_dropout: Fraction = 0.0
     bias: Literal["none", "all", "lora_only"] = "none"
     target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    task_type: Literal["CAUSAL_LM"] = "CAUSAL_LM"
     use_rslora: bool = False
     use_dora: bool = False
 
@@ -232,21 +239,35 @@ class RecipeConfig(_Strict):
     """Training hyper-parameters: *what* is computed, by the names that the field knows.
 
     An optimiser step sees per_device_train_batch_size * gradient_accumulation_steps examples,
-    and its loss is their mean over scored tokens; how they are packed into rows does not change it.
-    max_steps: stop after so many optimiser steps (None: after num_train_epochs).
-    max_length: tokens of one example at most; a longer completion is cut.
-    eval_steps, save_steps: every so many steps (0: only at the end).
+    and its loss is their mean over scored tokens; how they are spread over micro-batches does not
+    change it.
+    quantization: how the frozen base is held; "auto": nf4 for a model of over 2e9 parameters.
+    max_steps:    stop after so many optimiser steps (None: after num_train_epochs).
+    max_length:   tokens of one example at most; a longer completion is cut.
+    packing:      a step's examples are counted in rows of max_length tokens filled with whole
+                  examples, end-of-text between them, none of which sees another.
+    gradient_checkpointing: "auto": as far as the memory at hand demands it.
+    eval_steps:   measure the validation part every so many steps (0: only at the end).
+    eval_samples: answer so many validation prompts then, and score the answers with ROUGE.
+    early_stopping_patience: stop after so many measurements in a row without a lower validation
+                  loss (0: never).
+    load_best_model_at_end: publish the adapter of the lowest validation loss, not the last one.
+    save_strategy: checkpoint every save_steps steps (0: none), at each epoch's end, or not at
+                  all; an interrupted training leaves one in any case.
+    save_total_limit: checkpoints kept, the newest.
     """
 
     name: Name
     description: str = ""
-    quantization: Quantization = "none"
+    quantization: Quantization | Literal["auto"] = "none"
     precision: Precision = "auto"
     num_train_epochs: PositiveFloat = 1.0
     max_steps: PositiveInt | None = None
     per_device_train_batch_size: PositiveInt = 1
     gradient_accumulation_steps: PositiveInt = 8
     max_length: Annotated[int, Field(ge=16)] = 1024
+    packing: bool = False
+    gradient_checkpointing: Literal["auto", "always", "never"] = "auto"
     optim: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
     learning_rate: PositiveFloat = 2e-4
     weight_decay: NonNegativeFloat = 0.0
@@ -258,10 +279,27 @@ class RecipeConfig(_Strict):
     warmup_ratio: Fraction = 0.05
     logging_steps: PositiveInt = 1
     eval_steps: NonNegativeInt = 0
+    eval_samples: NonNegativeInt = 0
+    early_stopping_patience: NonNegativeInt = 0
+    load_best_model_at_end: bool = False
+    save_strategy: Literal["steps", "epoch", "no"] = "steps"
     save_steps: NonNegativeInt = 0
     save_total_limit: PositiveInt = 2
     lora: LoraSettings = LoraSettings()
 
+    @model_validator(mode="after")
+    def _save_steps_are_asked_for(self) -> RecipeConfig:
+        if self.save_steps and self.save_strategy != "steps":
+            raise ValueError("save_steps goes with save_strategy 'steps', and only with it")
+        return self
+
     @property
     def examples_per_step(self) -> int:
+        """Examples (with `packing`, rows) that one optimiser step sees."""
         return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    def quantization_of(self, parameters: int) -> Quantization:
+        """How a base of so many parameters is held: what "auto" stands for."""
+        if self.quantization == "auto":
+            return "nf4" if parameters > SMALL_MODEL else "none"
+        return self.quantization

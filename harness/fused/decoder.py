@@ -18,6 +18,7 @@ from harness.fused.llama import LlamaLayer
 from harness.fused.pointwise import Norm
 from harness.models.adapter import Adapter
 from harness.models.load import Base
+from harness.records import Arm
 from harness.tokens import TokenSample
 
 ALIGNMENT = 64
@@ -47,7 +48,7 @@ class Decoder:
     """
 
     def __init__(self, base: Base, adapter: Adapter, dense: bool, checkpointed: int) -> None:
-        model = base.decoder
+        model: Any = base.decoder
         config = base.model.config
         self.base = base
         self.checkpointed = checkpointed
@@ -55,14 +56,13 @@ class Decoder:
         if config.model_type == "falcon":
             kind, layers, self.embedding = FalconLayer, model.h, model.word_embeddings
             last = model.ln_f
-            self.norm = Norm(last.weight.data, last.bias.data, last.eps)  # type: ignore
+            self.norm = Norm(last.weight.data, last.bias.data, last.eps)
         else:
             kind, layers, self.embedding = LlamaLayer, model.layers, model.embed_tokens
-            self.norm = Norm(model.norm.weight.data, None, model.norm.variance_epsilon)  # type: ignore
+            self.norm = Norm(model.norm.weight.data, None, model.norm.variance_epsilon)
         self.rotary: Any = model.rotary_emb
         self.layers: list[Layer] = [
-            kind(module, config, dense, base.dtype, index)
-            for index, module in enumerate(layers)  # type: ignore[arg-type]
+            kind(module, config, dense, base.dtype, index) for index, module in enumerate(layers)
         ]
         self.tail = max(layer.tail for layer in self.layers)
         self.places = [p for layer in self.layers for g in layer.linears for p in g.places()]
@@ -73,6 +73,12 @@ class Decoder:
         """Take over the adapter's values as they are now: once before a step's rows."""
         for parameter, place, factor in self.places:
             place.copy_(parameter if factor == 1.0 else parameter * factor)
+
+    def use(self, arm: Arm) -> None:
+        """Compute as `arm`: without the adapter's term as "base"."""
+        for layer in self.layers:
+            for group in layer.linears:
+                group.active = arm == "tuned"
 
     @torch.no_grad()
     def gradients(self, samples: Sequence[TokenSample], scale: Tensor, call: int) -> Tensor:
@@ -170,7 +176,7 @@ class Decoder:
         half = cos.shape[-1] // 2
         angles = [x[0, :, :half].float().contiguous() for x in (cos, sin)]
         where = documents(lengths, device, self.base.dtype)
-        return Row(*angles, where, call), moved[0], moved[2], moved[3]
+        return Row(angles[0], angles[1], where, call), moved[0], moved[2], moved[3]
 
 
 def to_device(arrays: Sequence[Any], device: torch.device) -> list[Tensor]:
@@ -178,4 +184,4 @@ def to_device(arrays: Sequence[Any], device: torch.device) -> list[Tensor]:
     whole = torch.from_numpy(np.concatenate(arrays))
     if device.type == "cuda":
         whole = whole.pin_memory().to(device, non_blocking=True)
-    return list(whole.split([len(array) for array in arrays]))
+    return list(torch.split(whole, [len(array) for array in arrays]))

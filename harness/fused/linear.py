@@ -28,7 +28,7 @@ class Part:
     linear: the frozen module (dense, or 4-bit). a [r, in], b [out, r]: the trained parameters.
     """
 
-    linear: nn.Module
+    linear: Any
     rows: slice
     columns: slice
     a: nn.Parameter | None
@@ -85,6 +85,7 @@ class Group:
             at += width
         self.rank = -(-at // 8) * 8  # rows stay aligned to 16 bytes
         self.dropout = max(p.dropout for p in parts)
+        self.active = True
         device = self.parts[0].linear.weight.device
         self.matrix: Tensor | None = None
         if dense:
@@ -121,10 +122,12 @@ class Group:
     def forward(self, x: Tensor, call: int) -> Tensor:
         """y [T, O] of x [T, I + R], whose last R columns become x A'.
 
-        call: what the dropout's randomness is drawn from, the same in `backward`.
+        call: what the dropout's randomness is drawn from, the same in `backward`; none if negative.
         """
         inner, tail = x[:, : self.inputs], x[:, self.inputs :]
-        if self.rank and not self.dropout:
+        if not self.active:
+            tail.zero_()
+        elif self.rank and (not self.dropout or call < 0):
             torch.mm(inner, self.a.T, out=tail)
         elif self.rank:
             tail.zero_()
@@ -226,7 +229,8 @@ class Grads:
             for p, term in fresh:
                 p.grad = term.contiguous()
             if older:
-                torch._foreach_add_([p.grad for p, _ in older], [term for _, term in older])
+                sums: list[Any] = [p.grad for p, _ in older]
+                torch._foreach_add_(sums, [term for _, term in older])
         self._a, self._b, self._factors = [], [], []
 
 

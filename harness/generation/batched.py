@@ -17,9 +17,10 @@ from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.records import Arm, Example, Generation, SampleLoss
 from harness.tokens import Codec
-from harness.training.loss import first_choice, head_logits, scored_tokens
-from harness.training.planning import plan_for
-from harness.training.rows import build_row, plan_rows
+from harness.training.loss import first_choice, head_logits
+from harness.training.planning import RowPlan, measuring_plan
+from harness.training.rows import plan_rows
+from harness.training.step import token_losses
 
 
 @dataclass
@@ -55,6 +56,7 @@ class BatchedEngine:
         self.max_length = min(max_length, base.context)
         self.batch_size = batch_size or (32 if base.device.type == "cpu" else 64)
         self.say = say
+        self._plan: RowPlan | None = None
 
     # --- generate ----------------------------------------------------------------------------
 
@@ -194,25 +196,36 @@ class BatchedEngine:
         samples = [
             s for e in examples if (s := self.codec.sample(e, self.max_length)).scored_tokens > 0
         ]
-        capacity = plan_for(self.base).row_tokens
-        for members in plan_rows(samples, capacity, self.base.model.config):
-            row = build_row([samples[i] for i in members], self.base)
-            if all(sample.id in done for sample in row.samples):
+        plan = self._measuring()
+        for members in plan_rows(samples, plan.row_tokens, self.base.model.config):
+            row = [samples[i] for i in members]
+            if all(sample.id in done for sample in row):
                 continue
             interrupts.check()
             self.adapter.use(arm)
-            nll, correct = scored_tokens(self.base, row)
-            for index, sample in enumerate(row.samples):
-                mine = row.owners == index
+            if plan.decoder is not None:
+                plan.decoder.use(arm)
+            nll, correct = token_losses(self.base, row, plan)
+            sizes = [sample.scored_tokens for sample in row]
+            for sample, own, hits in zip(
+                row, torch.split(nll, sizes), torch.split(correct, sizes), strict=True
+            ):
                 if sample.id not in done:
                     yield SampleLoss(
                         id=sample.id,
-                        nll=float(nll[mine].sum(dtype=torch.float64)),
-                        correct=int(correct[mine].sum()),
-                        tokens=int(mine.sum()),
+                        nll=float(own.sum(dtype=torch.float64)),
+                        correct=int(hits.sum()),
+                        tokens=sample.scored_tokens,
                         bytes=sample.bytes,
                         cut=sample.cut,
                     )
+
+    def _measuring(self) -> RowPlan:
+        if self._plan is None:
+            self._plan = measuring_plan(self.base, self.adapter)
+            if self._plan.decoder is not None:
+                self._plan.decoder.refresh()
+        return self._plan
 
 
 def _generator(seed: int, identity: str) -> torch.Generator:

@@ -49,7 +49,7 @@ class Adapter:
             )
         torch.manual_seed(seed)
         config = LoraConfig(
-            task_type="CAUSAL_LM",
+            task_type=settings.task_type,
             r=settings.r,
             lora_alpha=settings.lora_alpha,
             lora_dropout=settings.lora_dropout,

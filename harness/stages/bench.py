@@ -38,7 +38,11 @@ class Bench:
             self._base = None  # let go of the last one before the next takes memory
             self.say(f"loading {run.model.name}")
             self._base = load_base(
-                run.model, run.located, run.recipe.quantization, run.recipe.precision, self.say
+                run.model,
+                run.located,
+                run.recipe.quantization_of(run.model.parameters),
+                run.recipe.precision,
+                self.say,
             )
             self._weights = weights
         return self._base

@@ -28,6 +28,7 @@ def train(context: Context) -> None:
     base = context.bench.base(run)
     codec = Codec(base.tokenizer, run.task.template)
     longest = min(run.recipe.max_length, base.context)
+    recipe = run.recipe.model_copy(update={"max_length": longest})
     kept, unlabelled, cut = [], 0, 0
     for example in context.examples("train"):
         sample = codec.sample(example, longest)
@@ -49,7 +50,7 @@ def train(context: Context) -> None:
     validation = [sample for sample in samples if sample.scored_tokens > 0]
 
     scratch = context.scratch("train")
-    total = total_steps(run.recipe, len(kept))
+    total = total_steps(recipe, [len(sample.ids) for sample in kept])
     journal = Journal(scratch / "log.jsonl")
     entries: list[dict[str, Any]] = []
     bars: list[Progress] = []
@@ -77,7 +78,7 @@ def train(context: Context) -> None:
                 adapter,
                 kept,
                 validation,
-                run.recipe,
+                recipe,
                 run.seed,
                 scratch / "checkpoints",
                 log,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,16 @@ from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.tokens import TokenSample
 from harness.training.checkpoints import newest_checkpoint, save_checkpoint
+from harness.training.loader import step_loader
 from harness.training.optimizers import make_optimizer
-from harness.training.planning import plan_for
-from harness.training.schedule import examples_of_step, learning_rate, total_steps
+from harness.training.planning import Wanted, plan_for
+from harness.training.schedule import (
+    examples_of_step,
+    learning_rate,
+    saves_after,
+    steps_per_epoch,
+    total_steps,
+)
 from harness.training.step import accumulate, mean_loss
 
 
@@ -66,21 +73,23 @@ def train(
     log: Callable[[StepLog], None],
     say: Callable[[str], None],
     resumed: Callable[[int], None] = lambda step: None,
+    wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """Train `adapter` on `samples`, each of which has a label left; returns the facts.
 
     An optimiser step minimises the summed nll of its examples over the count of their scored
     tokens, whatever the rows and micro-batches that it takes. Randomness (order, dropout) is a
     function of (seed, step), so a resumed training takes the same steps.
+    wanted: what is fixed of how a step is carried out; the rest is planned from memory.
     `resumed(step)` is called first, with the step that the training goes on from (0: from none).
     Raises DivergedError when loss or gradient is not finite, RunError when memory runs out at
     the smallest plan, Interrupted after a checkpoint when a signal came.
     """
-    total = total_steps(recipe, len(samples))
+    lengths = [len(sample.ids) for sample in samples]
+    total = total_steps(recipe, lengths)
     parameters = adapter.parameters()
     optimizer = make_optimizer(recipe, parameters)
     scaler = torch.amp.GradScaler(base.device.type, enabled=base.dtype == torch.float16)
-    plan = plan_for(base)
     start = 0
     if found := newest_checkpoint(checkpoints):
         start, state = found
@@ -89,6 +98,11 @@ def train(
         scaler.load_state_dict(state["scaler"])
         say(f"training goes on from step {start} of {total}")
     resumed(start)
+    if wanted.checkpointing == "auto":
+        wanted = replace(wanted, checkpointing=recipe.gradient_checkpointing)
+    step_tokens = sum(lengths) / steps_per_epoch(recipe, lengths)
+    plan = plan_for(base, adapter, lengths, step_tokens, wanted)
+    say(plan.line())
 
     def save(step: int) -> None:
         state = {
@@ -98,13 +112,12 @@ def train(
         }
         save_checkpoint(checkpoints, step, state, recipe.save_total_limit)
 
-    per_epoch = math.ceil(len(samples) / recipe.examples_per_step)
-    for step in range(start, total):
+    per_epoch = steps_per_epoch(recipe, lengths)
+    for step, batch in enumerate(step_loader(samples, recipe, seed, start, total), start):
         began = time.perf_counter()
         rate = learning_rate(recipe, step, total)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = [samples[i] for i in examples_of_step(recipe, len(samples), seed, step)]
         with interrupts.deferred():
             adapter.train(True)
             while True:
@@ -115,12 +128,12 @@ def train(
                 except torch.OutOfMemoryError as error:
                     optimizer.zero_grad(set_to_none=True)
                     torch.cuda.empty_cache()
-                    if not plan.shrink(base):
+                    if not plan.shrink(base, adapter):
                         raise RunError(
                             f"training {base.name} runs out of memory on {base.device} even at the "
                             "smallest rows; lower max_length, or use --quantization nf4."
                         ) from error
-                    say(f"out of memory: going on with {plan}")
+                    say(f"out of memory: {plan.line()}")
             scaler.unscale_(optimizer)
             norm = float(torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm))
             value = float(loss)
@@ -152,11 +165,11 @@ def train(
                 validation=measured,
             )
             log(entry)
-            due = recipe.save_steps and done % recipe.save_steps == 0 and done < total
+            due = done < total and saves_after(recipe, done, per_epoch)
             if due or interrupts.requested():
                 save(done)
         # Leaving the deferred block raises Interrupted where a signal came.
-    seen = [i for s in range(total) for i in examples_of_step(recipe, len(samples), seed, s)]
+    seen = [i for s in range(total) for i in examples_of_step(recipe, lengths, seed, s)]
     return {
         "steps": total,
         "epochs": total / per_epoch,
@@ -164,7 +177,7 @@ def train(
         "tokens": sum(len(samples[i].ids) for i in seen),
         "scored_tokens": sum(samples[i].scored_tokens for i in seen),
         "trainable_parameters": sum(p.numel() for p in parameters),
-        "plan": asdict(plan),
+        "plan": plan.facts(),
     }
 
 

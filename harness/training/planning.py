@@ -1,33 +1,270 @@
-"""How a step is carried out on this machine: none of it changes what is computed."""
+"""How a step is carried out on this machine: none of it changes what is computed beyond rounding.
+
+A plan is chosen from the memory at hand: which rows, whether the weights are dequantised once or at
+each product, and of how many layers only the input is kept for the backward pass.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import torch
+
+from harness.models.adapter import Adapter
+from harness.models.families import linear_names
 from harness.models.load import Base
+
+if TYPE_CHECKING:
+    from harness.fused.decoder import Decoder
+
+GIB = 2**30
+ROWS = (16384, 8192, 4096, 2048, 1024, 512, 256, 128, 64)
+"""Tokens of a row that are tried. Beyond 8,192 a GPU gains nothing (measured), but a document may
+be so long."""
+
+_RESERVE = 0.6 * GIB
+"""Room for what is not counted: the context of the libraries, and what the allocator splits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a user or a benchmark fixes of a plan; None leaves it to the planner.
+
+    memory: bytes of a card to plan for, this one's if None. checkpointing: "always" keeps the
+    inputs of all layers only, "never" keeps everything, "auto" as memory demands.
+    """
+
+    memory: int | None = None
+    checkpointing: str = "auto"
+    fused: bool | None = None
+    dense: bool | None = None
+    row_tokens: int | None = None
 
 
 @dataclass(slots=True)
 class RowPlan:
-    """How a step is carried out; none of it changes what is computed beyond rounding."""
+    """How a step is carried out.
+
+    row_tokens:   tokens that a packed row holds at most (a longer document has a row of its own).
+    dense:        the weights are held dequantised; otherwise that is done at each product.
+    checkpointed: of so many of `layers` only the input is kept, the rest is computed again.
+    fused:        the step is the one written out in harness.fused, not transformers' and peft's.
+    """
 
     row_tokens: int
-    checkpointing: bool = False
+    dense: bool = False
+    checkpointed: int = 0
+    layers: int = 1
+    fused: bool = False
+    decoder: Decoder | None = field(default=None, repr=False, compare=False)
 
-    def shrink(self, base: Base) -> bool:
+    def prepare(self, base: Base, adapter: Adapter) -> None:
+        """Make what the plan needs: its decoder, or checkpointing in transformers' layers."""
+        if not self.fused:
+            if self.checkpointed:
+                enable_checkpointing(base)
+            return
+        from harness.fused.decoder import Decoder
+
+        self.decoder = None  # the last one's weights go before the next one's come
+        self.decoder = Decoder(base, adapter, self.dense, self.checkpointed)
+
+    def shrink(self, base: Base, adapter: Adapter) -> bool:
         """Ask for less memory after it ran out; False when nothing smaller is left."""
-        if not self.checkpointing:
-            self.checkpointing = True
-            enable_checkpointing(base)
-            return True
-        self.row_tokens //= 2
-        return self.row_tokens >= 64
+        if self.checkpointed < self.layers:
+            self.checkpointed = min(self.layers, self.checkpointed + math.ceil(self.layers / 4))
+            if not self.fused:
+                self.checkpointed = self.layers
+        elif self.dense and base.quantization != "none":
+            self.dense = False
+        else:
+            self.row_tokens //= 2
+        if self.row_tokens < 64:
+            return False
+        self.prepare(base, adapter)
+        return True
+
+    def facts(self) -> dict[str, Any]:
+        """Plain data for the manifest."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.compare}
+
+    def line(self) -> str:
+        """One line for people."""
+        kept = "all activations kept"
+        if self.checkpointed:
+            kept = f"activations of {self.checkpointed} of {self.layers} layers computed again"
+        weights = "weights dequantised once" if self.dense else "weights as they are held"
+        step = "written-out step" if self.fused else "transformers' layers"
+        return f"plan: rows of {self.row_tokens} tokens, {kept}, {weights}, {step}"
 
 
-def plan_for(base: Base) -> RowPlan:
-    """Rows long enough to keep the hardware busy; a CPU is so with little, and long rows cost it
-    the square of their length in attention."""
-    return RowPlan(row_tokens=256 if base.device.type == "cpu" else 4096)
+def plan_for(
+    base: Base,
+    adapter: Adapter,
+    lengths: Iterable[int],
+    step_tokens: float,
+    wanted: Wanted = Wanted(),
+) -> RowPlan:
+    """The quickest plan that fits into memory, prepared.
+
+    lengths: tokens of the documents. step_tokens: how many an optimiser step has, about; rows
+    beyond that are of no use.
+    """
+    from harness.fused.decoder import supports
+
+    fused = supports(base, adapter) if wanted.fused is None else wanted.fused
+    layers = int(base.model.config.num_hidden_layers)
+    longest = max(lengths)
+    if base.device.type != "cuda" or not fused:
+        # Rows long enough to keep the hardware busy; a CPU is so with little, and without a kernel
+        # for packed rows long ones cost the square of their length in attention.
+        rows = 256 if base.device.type == "cpu" else 4096
+        plan = RowPlan(
+            row_tokens=wanted.row_tokens or rows,
+            dense=fused and wanted.dense is not False,
+            checkpointed=layers if wanted.checkpointing == "always" else 0,
+            layers=layers,
+            fused=fused,
+        )
+    else:
+        plan = _fastest(base, adapter, longest, step_tokens, wanted)
+    plan.prepare(base, adapter)
+    return plan
+
+
+def measuring_plan(base: Base, adapter: Adapter) -> RowPlan:
+    """The plan for losses alone, prepared: no gradients, so nothing is kept."""
+    from harness.fused.decoder import supports
+
+    layers = int(base.model.config.num_hidden_layers)
+    rows = 256 if base.device.type == "cpu" else 4096
+    dense = base.quantization == "none" or base.device.type == "cpu"
+    plan = RowPlan(rows, dense, 0, layers, fused=supports(base, adapter))
+    plan.prepare(base, adapter)
+    return plan
+
+
+def _fastest(
+    base: Base, adapter: Adapter, longest: int, step_tokens: float, wanted: Wanted
+) -> RowPlan:
+    """The plan with the least estimated time a token among those whose estimate of memory fits."""
+    room = available(base.device, wanted.memory)
+    shape = Shape.of(base, adapter)
+    useful = max(longest, 2 * 64, step_tokens)
+    fitting: list[tuple[float, RowPlan]] = []
+    smallest = None
+    for dense in _choices(base, wanted.dense):
+        for tokens in (wanted.row_tokens,) if wanted.row_tokens else ROWS:
+            if tokens > 2 * useful or (tokens > 8192 and longest <= 8192 and not wanted.row_tokens):
+                continue
+            real = min(max(tokens, longest), useful)
+            for checkpointed in _checkpointed(shape.layers, wanted.checkpointing):
+                plan = RowPlan(tokens, dense, checkpointed, shape.layers, fused=True)
+                smallest = plan
+                if shape.bytes(max(tokens, longest), dense, checkpointed) <= room:
+                    fitting.append((shape.seconds(real, dense, checkpointed), plan))
+                    break  # more checkpointing is only slower
+    if not fitting:
+        # The estimate leaves a margin: try the smallest, and let memory say.
+        assert smallest is not None
+        return smallest
+    return min(fitting, key=lambda pair: pair[0])[1]
+
+
+def _choices(base: Base, dense: bool | None) -> list[bool]:
+    if base.quantization == "none":
+        return [True]  # the weights are moved, not copied
+    return [True, False] if dense is None else [dense]
+
+
+def _checkpointed(layers: int, checkpointing: str) -> Iterable[int]:
+    if checkpointing == "never":
+        return [0]
+    return [layers] if checkpointing == "always" else range(layers + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes that time and memory follow from, in elements.
+
+    linear: weights of all linears; head: of the output head; largest: of the largest linear.
+    kept: what one layer keeps a token for its backward pass; hidden: the stream's width.
+    trainable: the adapter's parameters. held: bytes that are there before training.
+    """
+
+    layers: int
+    linear: int
+    head: int
+    largest: int
+    kept: int
+    hidden: int
+    trainable: int
+    held: int
+    quantized: bool
+
+    @classmethod
+    def of(cls, base: Base, adapter: Adapter) -> Shape:
+        """The sizes of a loaded model."""
+        sizes = []
+        for name in linear_names(base.model):
+            if ".lora_" not in name:
+                module = base.model.get_submodule(name)
+                sizes.append((module.in_features, module.out_features))
+        layers = int(base.model.config.num_hidden_layers)
+        # Inputs and outputs of the linears, with the stream twice, the attention's result, and
+        # what the products pad their operands by.
+        ends = sum(i + o for i, o in sizes) // layers
+        hidden = int(base.model.config.hidden_size)
+        return cls(
+            layers=layers,
+            linear=sum(i * o for i, o in sizes),
+            head=base.head_weight.numel(),
+            largest=max(i * o for i, o in sizes),
+            kept=ends + 2 * hidden,
+            hidden=hidden,
+            trainable=sum(p.numel() for p in adapter.parameters()),
+            held=torch.cuda.memory_allocated(base.device),
+            quantized=base.quantization != "none",
+        )
+
+    def bytes(self, tokens: int, dense: bool, checkpointed: int) -> float:
+        """Estimated peak. Float32 adapter with gradient and two moments; 2 bytes an activation."""
+        from harness.fused.decoder import CHUNK_ELEMENTS
+
+        fixed = self.held + 16 * self.trainable + 2 * CHUNK_ELEMENTS["cuda"] * 1.5
+        if dense and self.quantized:
+            fixed += 2.02 * self.linear
+        elif not dense:
+            fixed += 3 * 2 * self.largest
+        rows = (self.layers - checkpointed) * self.kept + checkpointed * self.hidden
+        passing = (2.0 if checkpointed else 1.2) * self.kept + 8 * self.hidden
+        return fixed + 2 * tokens * (rows + passing) + _RESERVE
+
+    def seconds(self, tokens: float, dense: bool, checkpointed: int) -> float:
+        """Estimated time a token, to compare plans by: on a card of 600 TFLOP/s, 1.6 TB/s."""
+        again = checkpointed / self.layers
+        flop = (4 + 2 * again) * self.linear + 4 * self.head
+        moved = 0.0 if dense else (2 + again) * 2.5 * self.linear / tokens
+        # A row's overhead: launches that do not depend on its length.
+        return flop / 600e12 + moved / 1.6e12 + 0.01 / tokens
+
+
+def available(device: torch.device, memory: int | None) -> float:
+    """Bytes of `device` that training may take, of a card of `memory` bytes if that is given.
+
+    A smaller card is held to: what goes beyond it runs out of memory, as it would there.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    mine = torch.cuda.memory_reserved(device)
+    room = float(free + mine)
+    if memory is not None:
+        torch.cuda.set_per_process_memory_fraction(min(1.0, memory / total), device)
+        room = min(room, float(memory))
+    return room
 
 
 def enable_checkpointing(base: Base) -> None:

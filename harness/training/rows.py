@@ -23,7 +23,6 @@ class Row:
     mask:           what `packed_mask` gives, or None where the row is one document.
     predict:        [N] positions whose next token is scored.
     labels:         [N] those next tokens.
-    owners:         [N] the index, among the samples of the row, that each label belongs to.
     samples:        the documents, in order.
     """
 
@@ -32,7 +31,6 @@ class Row:
     mask: Any
     predict: Tensor
     labels: Tensor
-    owners: Tensor
     samples: tuple[TokenSample, ...]
 
 
@@ -53,7 +51,6 @@ def build_row(samples: Sequence[TokenSample], base: Base) -> Row:
     positions: list[int] = []
     documents: list[int] = []
     predict: list[int] = []
-    owners: list[int] = []
     for index, sample in enumerate(samples):
         start, length = len(ids), len(sample.ids)
         first = max(sample.prompt_tokens, 1)
@@ -61,7 +58,6 @@ def build_row(samples: Sequence[TokenSample], base: Base) -> Row:
         positions.extend(range(length))
         documents.extend([index] * length)
         predict.extend(range(start + first - 1, start + length - 1))
-        owners.extend([index] * (length - first))
     labels = [ids[i + 1] for i in predict]
     device = base.device
     mask = None
@@ -73,6 +69,5 @@ def build_row(samples: Sequence[TokenSample], base: Base) -> Row:
         mask=mask,
         predict=torch.tensor(predict, dtype=torch.long, device=device),
         labels=torch.tensor(labels, dtype=torch.long, device=device),
-        owners=torch.tensor(owners, dtype=torch.long, device=device),
         samples=tuple(samples),
     )

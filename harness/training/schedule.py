@@ -1,11 +1,18 @@
-"""The learning rate as a pure function of the step."""
+"""What each optimiser step is given, its rate and its examples, as pure functions of the step.
+
+`lengths` below are the token counts of the training examples, each at most the recipe's
+max_length. No torch is imported here: the plan of a command is made with these functions too.
+"""
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
+from functools import lru_cache
 
 from harness.config.schema import RecipeConfig
+from harness.data.pack import pack
 
 
 def learning_rate(recipe: RecipeConfig, step: int, total: int) -> float:
@@ -26,22 +33,63 @@ def learning_rate(recipe: RecipeConfig, step: int, total: int) -> float:
     return recipe.learning_rate * factor
 
 
-def total_steps(recipe: RecipeConfig, examples: int) -> int:
-    """Optimiser steps over `examples` examples; the last of an epoch may be smaller."""
-    per_epoch = math.ceil(examples / recipe.examples_per_step)
-    steps = max(1, math.ceil(per_epoch * recipe.num_train_epochs))
+def total_steps(recipe: RecipeConfig, lengths: Sequence[int]) -> int:
+    """Optimiser steps of the whole training, at least one."""
+    steps = max(1, math.ceil(steps_per_epoch(recipe, lengths) * recipe.num_train_epochs))
     return steps if recipe.max_steps is None else min(steps, recipe.max_steps)
 
 
-def examples_of_step(recipe: RecipeConfig, examples: int, seed: int, step: int) -> list[int]:
-    """Indices of the examples of one optimiser step.
+def steps_per_epoch(recipe: RecipeConfig, lengths: Sequence[int]) -> int:
+    """Optimiser steps in one pass over the examples; the last of them may be smaller.
 
-    Each epoch is a permutation drawn from (seed, epoch) alone, the same on every machine, so any
-    step can be taken up without those before it.
+    How many rows they fill depends on the lengths alone, so it is the same in every epoch.
     """
+    units = len(_epoch(_capacity(recipe), tuple(lengths), 0, 0))
+    return math.ceil(units / recipe.examples_per_step)
+
+
+def examples_of_step(
+    recipe: RecipeConfig, lengths: Sequence[int], seed: int, step: int
+) -> list[int]:
+    """Indices of the examples of optimiser step `step` (0-based).
+
+    Without `packing` a step sees `examples_per_step` examples, with it so many rows of max_length
+    tokens. Either is drawn from (seed, epoch) alone, the same on every machine, so any step can be
+    taken up without those before it.
+    """
+    epoch, at = divmod(step, steps_per_epoch(recipe, lengths))
     size = recipe.examples_per_step
-    per_epoch = math.ceil(examples / size)
-    epoch, at = divmod(step, per_epoch)
-    order = list(range(examples))
-    random.Random(f"order-{seed}-{epoch}").shuffle(order)
-    return order[at * size : (at + 1) * size]
+    units = _epoch(_capacity(recipe), tuple(lengths), seed, epoch)[at * size : (at + 1) * size]
+    return [example for unit in units for example in unit]
+
+
+def saves_after(recipe: RecipeConfig, done: int, per_epoch: int) -> bool:
+    """Whether a checkpoint is due after `done` steps, `per_epoch` of which make an epoch."""
+    if recipe.save_strategy == "no":
+        return False
+    every = per_epoch if recipe.save_strategy == "epoch" else recipe.save_steps
+    return every > 0 and done % every == 0
+
+
+def _capacity(recipe: RecipeConfig) -> int | None:
+    """Tokens of a packed row, or None where examples are not packed."""
+    return recipe.max_length if recipe.packing else None
+
+
+@lru_cache(maxsize=4)
+def _epoch(
+    capacity: int | None, lengths: tuple[int, ...], seed: int, epoch: int
+) -> tuple[tuple[int, ...], ...]:
+    """All examples in the order of one epoch: one by one, or in packed rows.
+
+    The examples are permuted before they are packed, so that those of equal length change places,
+    and the rows after it: `pack` puts those that hold many examples first.
+    """
+    draw = random.Random(f"order-{seed}-{epoch}")
+    order = list(range(len(lengths)))
+    draw.shuffle(order)
+    if capacity is None:
+        return tuple((i,) for i in order)
+    rows = [tuple(order[at] for at in row) for row in pack([lengths[i] for i in order], capacity)]
+    draw.shuffle(rows)
+    return tuple(rows)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.models.load import Base
 from harness.tokens import TokenSample
@@ -13,25 +14,50 @@ from harness.training.loss import scored_tokens, summed_nll
 from harness.training.planning import RowPlan
 from harness.training.rows import build_row, plan_rows
 
+_CALLS = 1 << 20
+"""More rows than a step has."""
+
 
 def accumulate(
     base: Base, batch: Sequence[TokenSample], plan: RowPlan, scaler: Any
 ) -> torch.Tensor:
-    """Gradients of the batch's mean nll a scored token, row by row; returns that mean."""
+    """Gradients of the batch's mean nll a scored token, row by row; returns that mean.
+
+    Dropout is drawn from torch's seed.
+    """
     count = sum(sample.scored_tokens for sample in batch)
     total = torch.zeros((), dtype=torch.float32, device=base.device)
-    for members in plan_rows(batch, plan.row_tokens, base.model.config):
+    rows = plan_rows(batch, plan.row_tokens, base.model.config)
+    if plan.decoder is not None:
+        plan.decoder.refresh()
+        scale = scaler.scale(torch.full((), 1.0 / count, device=base.device))
+        for at, members in enumerate(rows):
+            call = torch.initial_seed() * _CALLS + at
+            total += plan.decoder.gradients([batch[i] for i in members], scale, call)
+        return total / count
+    for members in rows:
         loss = summed_nll(base, build_row([batch[i] for i in members], base)) / count
         scaler.scale(loss).backward()
         total += loss.detach()
     return total
 
 
+def token_losses(
+    base: Base, samples: Sequence[TokenSample], plan: RowPlan
+) -> tuple[Tensor, Tensor]:
+    """nll [N] in nats of one row's scored tokens, and whether each was the first choice [N]."""
+    if plan.decoder is not None:
+        return plan.decoder.losses(samples)
+    return scored_tokens(base, build_row(samples, base))
+
+
 def mean_loss(base: Base, samples: Sequence[TokenSample], plan: RowPlan) -> float:
     """Nats a scored token over `samples`, under the arm that is switched on."""
     total, count = 0.0, 0
+    if plan.decoder is not None:
+        plan.decoder.refresh()
     for members in plan_rows(samples, plan.row_tokens, base.model.config):
-        nll, _ = scored_tokens(base, build_row([samples[i] for i in members], base))
+        nll, _ = token_losses(base, [samples[i] for i in members], plan)
         total += float(nll.sum(dtype=torch.float64))
         count += len(nll)
     return total / max(count, 1)
