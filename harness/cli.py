@@ -123,6 +123,12 @@ def _parser() -> argparse.ArgumentParser:
         help="the type that products are computed in (default: the recipe's)",
     )
     run.add_argument(
+        "--max-memory",
+        type=_bytes,
+        metavar="SIZE",
+        help="plan training for a GPU of so much memory, as 16GiB (default: what this one has)",
+    )
+    run.add_argument(
         "--registry",
         type=_folder,
         metavar="DIR",
@@ -355,6 +361,7 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
         precision=arguments.precision,
         data=_pairs("--data", arguments.data),
         weights=_pairs("--weights", arguments.weights),
+        max_memory=arguments.max_memory,
         registry=arguments.registry,
         runs=arguments.runs,
         results=arguments.results,
@@ -399,6 +406,19 @@ def _positive(text: str) -> float:
     if not 0.0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number over 0")
     return value
+
+
+def _bytes(text: str) -> int:
+    units = {"GiB": 2**30, "GB": 10**9, "MiB": 2**20, "MB": 10**6}
+    number = text.strip()
+    unit = next((u for u in units if number.endswith(u)), None)
+    try:
+        value = float(number.removesuffix(unit or "")) * units[unit or ""]
+    except (ValueError, KeyError):
+        value = 0.0
+    if not 2**20 <= value < 2**50:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size of memory such as 16GiB")
+    return int(value)
 
 
 def _folder(text: str) -> Path:

@@ -59,7 +59,7 @@ def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport]]
     preflight(options)
     fetch(options, say)
     runs = plan_runs(options)
-    bench = Bench(say)
+    bench = Bench(say, options.max_memory)
     for each in runs:
         begin(each, options.runs, bench, say)
     reports = [run_one(each, options.runs, bench, say) for each in runs]

@@ -47,7 +47,11 @@ _PACKAGE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A `run` command, as the user gave it. tasks, recipe: None for each model's own."""
+    """A `run` command, as the user gave it.
+
+    tasks, recipe: None for each model's own. max_memory: bytes of a card to plan for, None for
+    this machine's; it changes how a step is carried out, not what is computed, so no key has it.
+    """
 
     models: tuple[str, ...] = ("gemma3-270m",)
     tasks: tuple[str, ...] | None = None
@@ -60,6 +64,7 @@ class Options:
     precision: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
+    max_memory: int | None = None
     registry: Path | None = None
     runs: Path = Path("runs")
     results: Path = Path("results")
@@ -163,7 +168,7 @@ def _plan(
         }
     )
     model_code = code(
-        *("models", "training", "generation", "tokens.py", "data/pack.py", "data/prompt.py"),
+        *("models", "fused", "training", "generation", "tokens.py", "data/pack.py", "data/prompt.py"),
         "scorers/cross_entropy.py",
     )
     keys["train"] = digest(

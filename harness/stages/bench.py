@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 class Bench:
-    """Holds one base, and at most one adapter on it.
+    """Holds one base, and at most one adapter on it. max_memory: bytes of a card to plan for.
 
     torch and the weights are loaded on the first call that needs them; a finished run needs none.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], max_memory: int | None = None) -> None:
         self.say = say
+        self.max_memory = max_memory
         self._base: Base | None = None
         self._weights = ""
         self._adapter: Adapter | None = None

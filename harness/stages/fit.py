@@ -23,6 +23,7 @@ def train(context: Context) -> None:
     from harness.tokens import Codec
     from harness.training.loop import StepLog
     from harness.training.loop import train as fit
+    from harness.training.planning import Wanted
     from harness.training.schedule import total_steps
 
     base = context.bench.base(run)
@@ -84,6 +85,7 @@ def train(context: Context) -> None:
                 log,
                 context.say,
                 resumed,
+                Wanted(memory=context.bench.max_memory),
             )
         live = adapter.check_live(list(kept[0].ids[: max(kept[0].prompt_tokens, 1)]))
         folder = context.path("adapter", "x").parent
