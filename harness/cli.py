@@ -15,6 +15,7 @@ from harness.errors import EXIT_OK, HarnessError, Interrupted, UsageError
 
 QUANTIZATIONS = ("nf4", "int8", "none")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+SINKS = ("wandb", "tensorboard", "trackio")
 KINDS = ("models", "tasks", "recipes", "scorers", "runs")
 
 
@@ -147,6 +148,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         default=Path("results"),
         help="where the tables go (default: results)",
+    )
+    run.add_argument(
+        "--report-to",
+        nargs="+",
+        choices=SINKS,
+        metavar="SINK",
+        default=[],
+        help=f"show the steps of trainings there too: {', '.join(SINKS)}",
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
 
@@ -362,6 +371,7 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
         data=_pairs("--data", arguments.data),
         weights=_pairs("--weights", arguments.weights),
         max_memory=arguments.max_memory,
+        report_to=tuple(dict.fromkeys(arguments.report_to)),
         registry=arguments.registry,
         runs=arguments.runs,
         results=arguments.results,

@@ -21,6 +21,7 @@ from harness.reports import (
     RunReport,
     comparison_csv,
     comparison_markdown,
+    curves_svg,
     joined_predictions,
 )
 from harness.stages.answer import generate, measure
@@ -59,7 +60,7 @@ def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport]]
     preflight(options)
     fetch(options, say)
     runs = plan_runs(options)
-    bench = Bench(say, options.max_memory)
+    bench = Bench(say, options.max_memory, options.report_to)
     for each in runs:
         begin(each, options.runs, bench, say)
     reports = [run_one(each, options.runs, bench, say) for each in runs]
@@ -165,6 +166,11 @@ def publish(
         ) from error
     rows = [row for report in reports for row in report.rows]
     write_atomic(results / "comparison.csv", comparison_csv(rows).encode())
+    for report in reports:
+        if report.curves is not None:
+            picture = results / report.picture
+            picture.parent.mkdir(exist_ok=True)
+            write_atomic(picture, curves_svg(report.curves))
     write_atomic(results / "comparison.md", comparison_markdown(reports, command).encode())
     predictions = joined_predictions(
         (folder.path / "predictions.csv").read_bytes().decode() for folder in done

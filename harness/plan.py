@@ -51,6 +51,7 @@ class Options:
 
     tasks, recipe: None for each model's own. max_memory: bytes of a card to plan for, None for
     this machine's; it changes how a step is carried out, not what is computed, so no key has it.
+    report_to: sinks that the steps of trainings are shown in; no key has them either.
     """
 
     models: tuple[str, ...] = ("gemma3-270m",)
@@ -65,6 +66,7 @@ class Options:
     data: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
     max_memory: int | None = None
+    report_to: tuple[str, ...] = ()
     registry: Path | None = None
     runs: Path = Path("runs")
     results: Path = Path("results")
@@ -168,8 +170,8 @@ def _plan(
         }
     )
     model_code = code(
-        *("models", "fused", "training", "generation", "tokens.py", "data/pack.py", "data/prompt.py"),
-        "scorers/cross_entropy.py",
+        *("models", "fused", "training", "generation", "tokens.py"),
+        *("data/pack.py", "data/prompt.py", "scorers/cross_entropy.py"),
     )
     keys["train"] = digest(
         {

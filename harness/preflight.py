@@ -16,6 +16,7 @@ from harness.generation.scripted import ScriptedEngine
 from harness.models.locate import ensure, missing
 from harness.plan import Options
 from harness.scorers import get
+from harness.sinks import require
 
 Entry = TypeVar("Entry", TaskConfig, RecipeConfig)
 
@@ -26,6 +27,7 @@ def preflight(options: Options) -> None:
     Raises UsageError for the first fault of the command itself, then MissingError with one
     sentence, a line each, for all that the machine lacks.
     """
+    require(options.report_to)
     registry = Registry(options.registry)
     _once("--models", options.models)
     _once("--tasks", options.tasks or ())

@@ -118,11 +118,11 @@ class Progress:
         rate = (self.done - before) / (now - since) if now > since else 0.0
         pace = [f"{_number(rate)} {self.unit}/s"] if rate > 0 else []
         if ended:
-            pace.append(f"{'stopped after' if stopped else 'in'} {_duration(elapsed)}")
+            pace.append(f"{'stopped after' if stopped else 'in'} {duration(elapsed)}")
         elif self.total is None:
-            pace.append(_duration(elapsed))
+            pace.append(duration(elapsed))
         elif rate > 0:
-            pace.append(f"{_duration(max(0, self.total - self.done) / rate)} left")
+            pace.append(f"{duration(max(0, self.total - self.done) / rate)} left")
         return pace
 
     def _open_bar(self) -> None:
@@ -227,7 +227,8 @@ def _number(rate: float) -> str:
     return f"{rate:.2f}" if rate >= 0.1 else f"{rate:.2g}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A span for people: "9.1 s", "2 min 05 s", "1 h 04 min"."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -105,6 +105,47 @@ def test_killed_at_each_stage_with_a_model(
     assert not (other / "tmp").exists()
 
 
+def test_a_watched_training_is_the_same_after_kills(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    """Answers, the best checkpoint and the picture, killed in the training and after it."""
+    watch = {"eval_steps": 1, "eval_samples": 2, "load_best_model_at_end": True}
+    registry = make_registry(
+        tmp_path / "registry", train=24, validation=0.25, early_stopping_patience=2, **watch
+    )
+    words = run_of(registry, {"llama2-7b": tiny_weights["llama"]}, "--report-to", "tensorboard")
+    peace, trouble = tmp_path / "peace", tmp_path / "trouble"
+    peace.mkdir()
+    trouble.mkdir()
+    left = model_commands.run(peace, *words)
+    assert left.status == 0, left.output
+    in_order(left, "of limit", "step 1/", "validation", "accuracy", "rougeL")
+    for fault in (Fault("replace", "best-00000001.json"), Fault("append", "log.jsonl", count=3)):
+        assert model_commands.run(trouble, *words, fault=fault).status == KILLED, fault
+    again = model_commands.run(trouble, *words)
+    assert again.status == 0, again.output
+    assert tables(trouble) == tables(peace)
+    (one,), (other,) = run_folders(peace), run_folders(trouble)
+    for name in ("samples.jsonl", "adapter/adapter_model.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    (picture,) = (peace / "results" / "curves").iterdir()
+    assert picture.read_bytes() == (trouble / "results/curves" / picture.name).read_bytes()
+    assert f"(curves/{picture.name})" in tables(peace)["comparison.md"]
+    assert list((one / "tensorboard").iterdir())
+    rows = [json.loads(line) for line in (one / "samples.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows][:4] == [1, 1, 2, 2]
+    assert {"id", "prompt", "text", "rouge1", "rougeL"} <= set(rows[0])
+
+
+def test_choosing_by_validation_without_a_validation_part_is_one_sentence(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry", eval_steps=1, load_best_model_at_end=True)
+    outcome = model_commands.run(tmp_path, *run_of(registry, {"falcon7b": tiny_weights["falcon"]}))
+    assert outcome.status == 1
+    in_order(outcome, "has no validation part; set split.validation")
+
+
 def test_training_goes_on_from_its_checkpoint(
     model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
 ) -> None:

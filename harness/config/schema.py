@@ -293,6 +293,15 @@ class RecipeConfig(_Strict):
             raise ValueError("save_steps goes with save_strategy 'steps', and only with it")
         return self
 
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> RecipeConfig:
+        if (self.early_stopping_patience or self.load_best_model_at_end) and not self.eval_steps:
+            raise ValueError(
+                "early_stopping_patience and load_best_model_at_end need eval_steps, the steps "
+                "from one measurement of the validation part to the next"
+            )
+        return self
+
     @property
     def examples_per_step(self) -> int:
         """Examples (with `packing`, rows) that one optimiser step sees."""

@@ -6,6 +6,20 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 
+def balanced(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Rows as `pack` makes them, no more of them but of about equal size.
+
+    Where a few tokens are left over, a short last row would cost as much as a full one.
+    """
+    rows = pack(lengths, capacity)
+    # A little room, since documents do not divide; the whole capacity where that is too little.
+    for slack in (1.0, 1.02, 1.1):
+        even = max(int(slack * sum(lengths) / max(len(rows), 1)) + 1, *lengths, 1)
+        if even < capacity and len(found := pack(lengths, even)) == len(rows):
+            return found
+    return rows
+
+
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Rows of document indices whose lengths add up to at most `capacity` tokens.
 

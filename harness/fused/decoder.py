@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,11 @@ CHUNK_ELEMENTS = {"cuda": 1 << 27, "cpu": 1 << 24}
 """Logits that exist at a time, by device: 256 MiB in bfloat16 on a GPU."""
 
 
+def kept(config: Any) -> int:
+    """Elements a token that one layer keeps for its backward pass."""
+    return falcon.kept(config) if config.model_type == "falcon" else llama.kept(config)
+
+
 def supports(base: Base, adapter: Adapter) -> bool:
     """Whether the model and the adapter are ones whose step is written out here."""
     from harness.training.loss import plain_head
@@ -43,11 +48,13 @@ class Decoder:
     """The step of `base` with `adapter` on it.
 
     dense:        hold all weights dequantised, or dequantise them at each product.
-    checkpointed: of so many layers (the first ones) only the input is kept, and the rest computed
-                  again in the backward pass.
+    checkpointed: of how many layers (the first ones), for a row of so many tokens, only the input
+                  is kept, and the rest computed again in the backward pass.
     """
 
-    def __init__(self, base: Base, adapter: Adapter, dense: bool, checkpointed: int) -> None:
+    def __init__(
+        self, base: Base, adapter: Adapter, dense: bool, checkpointed: Callable[[int], int]
+    ) -> None:
         model: Any = base.decoder
         config = base.model.config
         self.base = base
@@ -87,10 +94,11 @@ class Decoder:
         call: seed of the dropout. Returns the summed nll (float32).
         """
         row, ids, predict, labels = self._row(samples, call)
+        again = self.checkpointed(len(ids))
         h, d = self.embedding(ids), None
         kept: list[Any] = []
         for index, layer in enumerate(self.layers):
-            if index < self.checkpointed:
+            if index < again:
                 h, d = (h if d is None else h + d), None
                 kept.append(h)
                 h, d, _ = layer.forward(h, None, row)
@@ -110,7 +118,7 @@ class Decoder:
         del picked, states, g_states, g_picked
         for index in reversed(range(len(self.layers))):
             layer, saved = self.layers[index], kept.pop()
-            if index < self.checkpointed:
+            if index < again:
                 _, _, saved = layer.forward(saved, None, row)
             layer.backward(gh, saved, row, self.grads, first=index == 0)
             del saved

@@ -83,6 +83,13 @@ class FalconLayer(Layer):
             pointwise.norm_backward(gx, saved.h, self.norm, gh[:, :width])
 
 
+def kept(config: Any) -> int:
+    """Elements a token that a layer keeps for its backward pass, the adapter's columns apart."""
+    hidden, inner = config.hidden_size, config.ffn_hidden_size
+    qkv = hidden + 2 * hidden // config.num_attention_heads
+    return int(4 * hidden + qkv + 2 * inner)
+
+
 def supported(config: Any) -> bool:
     """Whether the configuration is one that `FalconLayer` computes."""
     return (

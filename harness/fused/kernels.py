@@ -183,6 +183,39 @@ def _cross_entropy(logits, labels, nll, scale, width, logits_row, BLOCK: tl.cons
         tl.store(place + start + at, (p * factor).to(logits.dtype.element_ty), mask=inside)
 
 
+@triton.jit
+def _unpack_nf4(packed, scales, values, scale_values, scale_scales, offset, out, count,
+                NESTED: tl.constexpr, SIZE: tl.constexpr, SIZE2: tl.constexpr,
+                BLOCK: tl.constexpr):  # fmt: skip
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    byte = tl.load(packed + at, mask=inside, other=0).to(tl.int32)
+    group = at // (SIZE // 2)
+    scale = tl.load(scales + group, mask=inside, other=0)
+    if NESTED:
+        # The scales are held in 8 bits themselves.
+        value = tl.load(scale_values + scale.to(tl.int32), mask=inside, other=0.0)
+        value *= tl.load(scale_scales + group // SIZE2, mask=inside, other=0.0)
+        scale = value + tl.load(offset)
+    first = tl.load(values + (byte >> 4)) * scale
+    second = tl.load(values + (byte & 15)) * scale
+    both = tl.interleave(first, second).to(out.dtype.element_ty)
+    start = tl.program_id(0).to(tl.int64) * (2 * BLOCK)
+    place = start + tl.arange(0, 2 * BLOCK)
+    tl.store(out + place, both, mask=place < 2 * count)
+
+
+def unpack_nf4(packed: Tensor, state: Any, out: Tensor) -> None:
+    nested = state.nested
+    inner = state.state2 if nested else state
+    count = packed.numel()
+    _unpack_nf4[(triton.cdiv(count, 1024),)](
+        packed, state.absmax, state.code, inner.code, inner.absmax,
+        state.offset if nested else state.code, out, count,
+        NESTED=nested, SIZE=state.blocksize, SIZE2=inner.blocksize, BLOCK=1024,
+    )  # fmt: skip
+
+
 def _blocks(width: int) -> dict[str, int]:
     """A row of `width` columns as the largest power of two in it and one that holds the rest."""
     main = 1 << (width.bit_length() - 1)

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.fused.pointwise import kernels_for
+
 
 @dataclass(slots=True)
 class Part:
@@ -60,9 +62,15 @@ def dense_weight(linear: Any) -> Tensor:
     if not is_packed(linear):
         weight: Tensor = linear.weight.data
         return weight
+    packed, state = linear.weight.data, linear.weight.quant_state
+    fast = kernels_for(packed)
+    if fast is not None and state.dtype != torch.float32:
+        out = torch.empty(state.shape, dtype=state.dtype, device=packed.device)
+        fast.unpack_nf4(packed, state, out)
+        return out
     from bitsandbytes.functional import dequantize_4bit
 
-    unpacked: Tensor = dequantize_4bit(linear.weight.data, linear.weight.quant_state)
+    unpacked: Tensor = dequantize_4bit(packed, state)
     return unpacked
 
 

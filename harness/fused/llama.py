@@ -111,6 +111,15 @@ def _rms(module: nn.Module) -> Norm:
     return Norm(module.weight.data, None, module.variance_epsilon)  # type: ignore[arg-type]
 
 
+def kept(config: Any) -> int:
+    """Elements a token that a layer keeps for its backward pass, the adapter's columns apart."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    size = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
+    heads = config.num_attention_heads
+    qkv = (heads + 2 * config.num_key_value_heads) * size
+    return int(4 * hidden + qkv + 2 * heads * size + 3 * inner)
+
+
 def supported(config: Any) -> bool:
     """Whether the configuration is one that `LlamaLayer` computes."""
     return (

@@ -34,13 +34,14 @@ def _triton() -> Any:
     return kernels
 
 
-def _kernels(x: Tensor) -> Any:
+def kernels_for(x: Tensor) -> Any:
+    """The Triton kernels, where `x` is on a device that runs them; else None."""
     return _triton() if x.device.type == "cuda" else None
 
 
 def norm(h: Tensor, d: Tensor | None, norm: Norm, x: Tensor) -> Tensor:
     """x[:] = norm(h + d); returns h + d (h itself where d is None). All [T, D]."""
-    if fast := _kernels(h):
+    if fast := kernels_for(h):
         total: Tensor = fast.norm(h, d, norm, x)
         return total
     total = h if d is None else h + d
@@ -52,7 +53,7 @@ def norm(h: Tensor, d: Tensor | None, norm: Norm, x: Tensor) -> Tensor:
 
 def norm_backward(gx: Tensor, h: Tensor, norm: Norm, gh: Tensor) -> None:
     """gh += the gradient of norm(h) where that of its result is gx. All [T, D]."""
-    if fast := _kernels(h):
+    if fast := kernels_for(h):
         fast.norm_backward(gx, h, norm, gh)
         return
     unit, scale = _unit(h, norm)
@@ -77,7 +78,7 @@ def rotate(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, sign: int =
 
     cos, sin: [T, K], float32. sign -1 turns back, which is also the gradient.
     """
-    if fast := _kernels(source):
+    if fast := kernels_for(source):
         fast.rotate(source, target, cos, sin, sign)
         return
     first, second = source.float().chunk(2, -1)
@@ -87,7 +88,7 @@ def rotate(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, sign: int =
 
 def copy(source: Tensor, target: Tensor) -> None:
     """target[:] = source; both [T, W] with rows that may lie apart."""
-    if fast := _kernels(source):
+    if fast := kernels_for(source):
         fast.copy(source, target)
         return
     target.copy_(source)
@@ -95,7 +96,7 @@ def copy(source: Tensor, target: Tensor) -> None:
 
 def gated(gate: Tensor, up: Tensor, out: Tensor) -> None:
     """out[:] = silu(gate) * up; all [T, F]."""
-    if fast := _kernels(gate):
+    if fast := kernels_for(gate):
         fast.gated(gate, up, out)
         return
     out.copy_(torch.nn.functional.silu(gate.float()) * up.float())
@@ -103,7 +104,7 @@ def gated(gate: Tensor, up: Tensor, out: Tensor) -> None:
 
 def gated_backward(grad: Tensor, gate: Tensor, up: Tensor, g_gate: Tensor, g_up: Tensor) -> None:
     """The gradients of `gated` into g_gate and g_up, all [T, F]."""
-    if fast := _kernels(gate):
+    if fast := kernels_for(gate):
         fast.gated_backward(grad, gate, up, g_gate, g_up)
         return
     d, g = grad.float(), gate.float()
@@ -114,7 +115,7 @@ def gated_backward(grad: Tensor, gate: Tensor, up: Tensor, g_gate: Tensor, g_up:
 
 def gelu(x: Tensor, out: Tensor) -> None:
     """out[:] = x * Phi(x), the exact GELU; both [T, F]."""
-    if fast := _kernels(x):
+    if fast := kernels_for(x):
         fast.gelu(x, out)
         return
     out.copy_(torch.nn.functional.gelu(x.float()))
@@ -122,7 +123,7 @@ def gelu(x: Tensor, out: Tensor) -> None:
 
 def gelu_backward(grad: Tensor, x: Tensor, out: Tensor) -> None:
     """out[:] = grad * d gelu(x) / dx; all [T, F]."""
-    if fast := _kernels(x):
+    if fast := kernels_for(x):
         fast.gelu_backward(grad, x, out)
         return
     out.copy_(torch.ops.aten.gelu_backward(grad.float(), x.float()))
@@ -130,7 +131,7 @@ def gelu_backward(grad: Tensor, x: Tensor, out: Tensor) -> None:
 
 def cross_entropy(logits: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
     """-log softmax(logits)[label] as float32 [N]; logits [N, V] become scale times its gradient."""
-    if fast := _kernels(logits):
+    if fast := kernels_for(logits):
         nll: Tensor = fast.cross_entropy(logits, labels, scale)
         return nll
     logp = torch.log_softmax(logits.float(), -1)

@@ -2,6 +2,7 @@
 
 from harness.reports.comparison import COLUMNS, ComparisonRow, KindRow, RunReport
 from harness.reports.csv_file import comparison_csv, parse_comparison_csv
+from harness.reports.curves import Curves, curves_svg
 from harness.reports.markdown import comparison_markdown
 from harness.reports.predictions import (
     PredictionRow,
@@ -14,12 +15,14 @@ from harness.reports.terminal import comparison_terminal
 __all__ = [
     "COLUMNS",
     "ComparisonRow",
+    "Curves",
     "KindRow",
     "PredictionRow",
     "RunReport",
     "comparison_csv",
     "comparison_markdown",
     "comparison_terminal",
+    "curves_svg",
     "joined_predictions",
     "parse_comparison_csv",
     "prediction_lines",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from harness.records import Arm, Direction
+from harness.reports.curves import Curves
 
 RunStatus = Literal["done", "diverged", "failed"]
 
@@ -98,6 +99,7 @@ class RunReport:
     measured: (name, value) pairs that differ from one repetition to the next, such as seconds;
               the Markdown keeps them in one line that begins with "Measured:".
     training: loss curves by name, each a list of (step, loss in nats a token).
+    curves:   what its picture shows, which stands in `picture`, beside the tables.
     """
 
     model: str
@@ -112,6 +114,12 @@ class RunReport:
     facts: list[tuple[str, str]] = field(default_factory=list)
     measured: list[tuple[str, str]] = field(default_factory=list)
     training: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    curves: Curves | None = None
+
+    @property
+    def picture(self) -> str:
+        """Where the curves are drawn, from the folder of the tables."""
+        return f"curves/{self.model}-{self.task}-{self.recipe}-seed{self.seed}.svg"
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -136,6 +136,8 @@ def _run(report: RunReport, several: bool) -> list[str]:
     ]
     if facts:
         blocks.append(_grid(["run", escape(report.run)], [list(pair) for pair in facts], "ll"))
+    if report.curves is not None:
+        blocks.append(f"![Loss curves of {escape(run_name(report))}]({report.picture})")
     if report.measured:
         pairs = (f"{escape(name)} {escape(value)}" for name, value in report.measured)
         blocks.append(f"Measured: {' · '.join(pairs)}")

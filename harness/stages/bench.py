@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,22 @@ if TYPE_CHECKING:
 
 
 class Bench:
-    """Holds one base, and at most one adapter on it. max_memory: bytes of a card to plan for.
+    """Holds one base, and at most one adapter on it.
+
+    max_memory: bytes of a card to plan for. report_to: names of the sinks for trainings.
 
     torch and the weights are loaded on the first call that needs them; a finished run needs none.
     """
 
-    def __init__(self, say: Callable[[str], None], max_memory: int | None = None) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        max_memory: int | None = None,
+        report_to: Sequence[str] = (),
+    ) -> None:
         self.say = say
         self.max_memory = max_memory
+        self.report_to = report_to
         self._base: Base | None = None
         self._weights = ""
         self._adapter: Adapter | None = None

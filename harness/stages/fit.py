@@ -9,6 +9,7 @@ from typing import Any
 from harness.errors import RunError
 from harness.journal import Journal
 from harness.progress import Progress
+from harness.sinks import Feed
 from harness.stages.context import Context, write_jsonl
 
 
@@ -20,6 +21,7 @@ def train(context: Context) -> None:
         return
     from harness.models.adapter import Adapter
     from harness.models.load import describe_base
+    from harness.stages.sampling import Answers
     from harness.tokens import Codec
     from harness.training.loop import StepLog
     from harness.training.loop import train as fit
@@ -47,33 +49,77 @@ def train(context: Context) -> None:
             f"{run.task.name}: at {longest} tokens {cut} answers are cut, and {unlabelled} "
             "examples have no answer left and are not trained on"
         )
-    samples = [codec.sample(e, longest) for e in context.examples("validation")]
+    held = context.examples("validation")
+    samples = [codec.sample(e, longest) for e in held]
     validation = [sample for sample in samples if sample.scored_tokens > 0]
+
+    if not validation and (recipe.early_stopping_patience or recipe.load_best_model_at_end):
+        raise RunError(
+            f"recipe {recipe.name} chooses by the validation loss, but {run.task.name} has no "
+            "validation part; set split.validation in the task, or leave early_stopping_patience "
+            "and load_best_model_at_end out of the recipe."
+        )
 
     scratch = context.scratch("train")
     total = total_steps(recipe, [len(sample.ids) for sample in kept])
     journal = Journal(scratch / "log.jsonl")
     entries: list[dict[str, Any]] = []
     bars: list[Progress] = []
+    feeds: list[Feed] = []
 
     def resumed(step: int) -> None:
         """Forget what was logged after the checkpoint that training goes on from."""
+        if answers is not None:
+            answers.resumed(step)
         entries.extend(row for row in journal.read() if row["step"] <= step)
         write_jsonl(journal.path, entries)
+        # Where there is no terminal, the lines of the steps say enough.
         bars.append(
             stack.enter_context(Progress("train", total, "steps", initial=step, interval=1e9))
         )
+        if context.bench.report_to:
+            feeds.append(
+                Feed(
+                    context.bench.report_to,
+                    context.folder.path.name,
+                    {**recipe.model_dump(), "model": run.model.name, "task": run.task.name}
+                    | {"recipe": run.recipe.name, "seed": run.seed},
+                    context.folder.path,
+                    scratch / "sent.jsonl",
+                    context.say,
+                )
+            )
+            stack.callback(feeds[0].close)
+            feeds[0].follow(journal.path)
 
     def log(entry: StepLog) -> None:
         journal.append(entry.to_json())
         entries.append(entry.to_json())
-        if entry.step % run.recipe.logging_steps == 0 or entry.step == total:
+        due = entry.step % recipe.logging_steps == 0 or entry.validation is not None
+        if due or entry.step == total:
             context.say(entry.line())
+        if said := entry.validation_line():
+            context.say(said)
+        for feed in feeds:
+            feed.follow(journal.path)
         bars[0].advance(note=f"loss {entry.loss:.4f}")
 
     adapter = Adapter.attach(base, run.recipe.lora, run.seed)
+    answers = None
+    if recipe.eval_samples and held:
+        answers = Answers(
+            base,
+            adapter,
+            codec,
+            held[: recipe.eval_samples],
+            run.task.decoding,
+            scratch / "samples.jsonl",
+            context.say,
+        )
     try:
         with journal, ExitStack() as stack:
+            if answers is not None:
+                stack.callback(answers.close)
             facts = fit(
                 base,
                 adapter,
@@ -86,6 +132,7 @@ def train(context: Context) -> None:
                 context.say,
                 resumed,
                 Wanted(memory=context.bench.max_memory),
+                answers,
             )
         live = adapter.check_live(list(kept[0].ids[: max(kept[0].prompt_tokens, 1)]))
         folder = context.path("adapter", "x").parent
@@ -93,8 +140,11 @@ def train(context: Context) -> None:
         files = adapter.save(folder)
     finally:
         adapter.detach()
-    log_file = write_jsonl(context.path("log.jsonl"), entries)
-    seconds = sum(row["seconds"] for row in entries)
+    files.append(write_jsonl(context.path("log.jsonl"), entries))
+    if answers is not None:
+        files.append(write_jsonl(context.path("samples.jsonl"), answers.rows))
+    stepping = sum(row["seconds"] for row in entries)
+    seconds = stepping + sum(row["watching"] for row in entries)
     facts |= {
         "base": describe_base(base),
         "adapter": live,
@@ -102,8 +152,8 @@ def train(context: Context) -> None:
         "unlabelled": unlabelled,
         "measured": {
             "seconds": seconds,
-            "tokens_per_second": facts["tokens"] / max(seconds, 1e-9),
+            "tokens_per_second": facts["tokens"] / max(stepping, 1e-9),
             **context.bench.memory(),
         },
     }
-    context.publish("train", [*files, log_file], facts, seconds)
+    context.publish("train", files, facts, seconds)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.plan import Run
-from harness.reports import ComparisonRow, KindRow, RunReport
+from harness.reports import ComparisonRow, Curves, KindRow, RunReport
 from harness.stages.context import read_jsonl
 from harness.store import RunFolder
 
@@ -33,6 +33,7 @@ def run_report(run: Run, folder: RunFolder, status: str, error: str | None) -> R
         facts=_facts(run, folder) if done else [],
         measured=_measured(folder) if done else [],
         training=_curves(folder) if done else {},
+        curves=_picture(run, folder) if done else None,
     )
 
 
@@ -139,6 +140,30 @@ def _curves(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
     if held := [(r["step"], r["validation"]) for r in rows if r["validation"] is not None]:
         curves["validation"] = held
     return curves
+
+
+def _picture(run: Run, folder: RunFolder) -> Curves | None:
+    """What is drawn of the training; nothing of it differs in a repetition of the run."""
+    losses = _curves(folder)
+    if not losses:
+        return None
+    fit = _stage(folder, "train")
+    chosen = fit["published_step"]
+    n = (
+        f"n = {fit['examples']:,} examples in {fit['steps']:,} steps, "
+        f"{fit['scored_tokens']:,} scored tokens"
+    )
+    early = ", stopped early" if fit["stopped_early"] else ""
+    best = f", adapter of step {chosen:,}" if chosen != fit["steps"] else ""
+    rows = read_jsonl(folder.path / "log.jsonl")
+    return Curves(
+        title=f"{run.model.name} · {run.task.name} · {run.recipe.name} · seed {run.seed}",
+        note=n + early + best,
+        train=losses["train"],
+        validation=losses.get("validation", []),
+        rates=[(row["step"], row["learning_rate"]) for row in rows],
+        best=chosen if best else None,
+    )
 
 
 @cache

@@ -13,6 +13,7 @@ import torch
 from harness.files import file_digest, write_atomic
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
+_BEST = re.compile(r"best-(\d{8})\.pt")
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], limit: int) -> None:
@@ -21,32 +22,79 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], limit: int) 
     The seal beside it (its hash) is written last: a checkpoint without one does not count.
     Raises StorageError when the disk refuses it; older checkpoints are intact then.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    path = folder / f"step-{step:08d}.pt"
-    write_atomic(path, buffer.getvalue())
-    write_atomic(path.with_suffix(".json"), json.dumps({"sha256": file_digest(path)}))
-    for _, old in _found(folder)[limit:]:
-        old.with_suffix(".json").unlink(missing_ok=True)
-        old.unlink(missing_ok=True)
+    _write(folder / f"step-{step:08d}.pt", state)
+    for _, old in _found(folder, _NAME)[limit:]:
+        _remove(old)
+    _drop_outdone(folder)
 
 
 def newest_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
     """The last whole checkpoint as (step, state), or None; damaged ones are passed over."""
-    for step, path in _found(folder):
-        try:
-            seal = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            if seal["sha256"] == file_digest(path):
-                return step, torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    for step, path in _found(folder, _NAME):
+        if (state := _read(path)) is not None:
+            return step, state
     return None
 
 
-def _found(folder: Path) -> list[tuple[int, Path]]:
-    """Checkpoint files, the newest first."""
+def save_best(folder: Path, step: int, state: dict[str, Any]) -> None:
+    """Publish `state` as the best one so far, measured after `step` steps.
+
+    Earlier ones stay as long as a checkpoint may go on from a time when they were the best; no
+    limit on checkpoints deletes them. Raises StorageError.
+    """
+    _write(folder / f"best-{step:08d}.pt", state)
+    _drop_outdone(folder)
+
+
+def load_best(folder: Path, step: int) -> dict[str, Any] | None:
+    """What `save_best` wrote for `step`, or None where that is gone or damaged."""
+    return _read(folder / f"best-{step:08d}.pt")
+
+
+def forget_best_after(folder: Path, step: int) -> None:
+    """Remove the best ones of steps after `step`, which are going to be taken again."""
+    for at, path in _found(folder, _BEST):
+        if at > step:
+            _remove(path)
+
+
+def _drop_outdone(folder: Path) -> None:
+    """Remove the best ones that no checkpoint refers to: all before the oldest's best."""
+    kept = _found(folder, _NAME)
+    best = _found(folder, _BEST)
+    oldest = kept[-1][0] if kept else (best[0][0] if best else 0)
+    for _, path in [found for found in best if found[0] <= oldest][1:]:
+        _remove(path)
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
+    write_atomic(path.with_suffix(".json"), json.dumps({"sha256": file_digest(path)}))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The state in `path`, or None where it is not whole."""
+    try:
+        seal = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if seal["sha256"] == file_digest(path):
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return state
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _remove(path: Path) -> None:
+    path.with_suffix(".json").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _found(folder: Path, name: re.Pattern[str]) -> list[tuple[int, Path]]:
+    """Files of that kind of name, the newest first."""
     if not folder.is_dir():
         return []
-    found = [(int(m[1]), f) for f in folder.iterdir() if (m := _NAME.fullmatch(f.name))]
+    found = [(int(m[1]), f) for f in folder.iterdir() if (m := name.fullmatch(f.name))]
     return sorted(found, reverse=True)

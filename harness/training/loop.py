@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,8 +16,16 @@ from harness.config.schema import RecipeConfig
 from harness.errors import DivergedError, RunError
 from harness.models.adapter import Adapter
 from harness.models.load import Base
+from harness.progress import duration
 from harness.tokens import TokenSample
-from harness.training.checkpoints import newest_checkpoint, save_checkpoint
+from harness.training.checkpoints import (
+    forget_best_after,
+    load_best,
+    newest_checkpoint,
+    save_best,
+    save_checkpoint,
+)
+from harness.training.limit import flop_per_token, matmul_rate
 from harness.training.loader import step_loader
 from harness.training.optimizers import make_optimizer
 from harness.training.planning import Wanted, plan_for
@@ -28,12 +36,21 @@ from harness.training.schedule import (
     steps_per_epoch,
     total_steps,
 )
-from harness.training.step import accumulate, mean_loss
+from harness.training.step import accumulate
+from harness.training.watch import Best, validate
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class StepLog:
-    """What one optimiser step did. loss: nats a scored token; validation: the same, held back."""
+    """What one optimiser step did.
+
+    loss, validation: nats a scored token, in training and on the validation part.
+    seconds:  of the step itself; watching: of the validation and sample answers after it.
+    of_limit: share of the device's rate of products, at 4 FLOP a token and weight.
+    memory_gib: the most held so far. seconds_left: until the last step, as far as can be told.
+    """
 
     step: int
     total: int
@@ -45,21 +62,52 @@ class StepLog:
     scored: int
     seconds: float
     validation: float | None = None
+    validation_accuracy: float | None = None
+    validation_rougeL: float | None = None
+    watching: float = 0.0
+    of_limit: float | None = None
+    memory_gib: float | None = None
+    seconds_left: float | None = None
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / max(self.seconds, 1e-9)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; what overflowed (a gradient norm in float16, at first) is null."""
+        row = asdict(self) | {"tokens_per_second": self.tokens_per_second}
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
+            for name, value in row.items()
         }
 
     def line(self) -> str:
         """One line for people."""
-        text = (
-            f"step {self.step}/{self.total}  loss {self.loss:.4f}  rate {self.learning_rate:.2e}  "
-            f"grad {self.grad_norm:.3f}  {self.tokens / max(self.seconds, 1e-9):.0f} tok/s"
-        )
-        return text if self.validation is None else f"{text}  validation {self.validation:.4f}"
+        parts = [
+            f"step {self.step}/{self.total}",
+            f"loss {self.loss:.4f}",
+            f"rate {self.learning_rate:.2e}",
+            f"grad {self.grad_norm:.3f}",
+            f"{self.tokens_per_second:.0f} tok/s",
+        ]
+        if self.of_limit is not None:
+            parts.append(f"{self.of_limit:.1%} of limit")
+        if self.memory_gib is not None:
+            parts.append(f"{self.memory_gib:.1f} GiB")
+        if self.seconds_left is not None:
+            parts.append(f"{duration(self.seconds_left)} left")
+        return "  ".join(parts)
+
+    def validation_line(self) -> str | None:
+        """One line for people on what was measured after the step, if anything was."""
+        if self.validation is None:
+            return None
+        parts = [f"step {self.step}/{self.total}", f"validation {self.validation:.4f}"]
+        if self.validation_accuracy is not None:
+            parts.append(f"accuracy {self.validation_accuracy:.3f}")
+        if self.validation_rougeL is not None:
+            parts.append(f"rougeL {self.validation_rougeL:.3f}")
+        return "  ".join(parts)
 
 
 def train(
@@ -74,6 +122,7 @@ def train(
     say: Callable[[str], None],
     resumed: Callable[[int], None] = lambda step: None,
     wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
+    answer: Callable[[int], float | None] | None = None,
 ) -> dict[str, Any]:
     """Train `adapter` on `samples`, each of which has a label left; returns the facts.
 
@@ -82,6 +131,9 @@ def train(
     function of (seed, step), so a resumed training takes the same steps.
     wanted: what is fixed of how a step is carried out; the rest is planned from memory.
     `resumed(step)` is called first, with the step that the training goes on from (0: from none).
+    `answer(step)`, where given, is called at each validation: it has validation prompts answered
+    by the adapter as it stands, and returns their mean rougeL.
+    With load_best_model_at_end the adapter is left at its lowest validation loss, not its last.
     Raises DivergedError when loss or gradient is not finite, RunError when memory runs out at
     the smallest plan, Interrupted after a checkpoint when a signal came.
     """
@@ -90,53 +142,74 @@ def train(
     parameters = adapter.parameters()
     optimizer = make_optimizer(recipe, parameters)
     scaler = torch.amp.GradScaler(base.device.type, enabled=base.dtype == torch.float16)
-    start = 0
-    if found := newest_checkpoint(checkpoints):
+    best, start = Best(), 0
+    found = newest_checkpoint(checkpoints)
+    if found and found[1]["best"]["step"] and recipe.load_best_model_at_end:
+        at = found[1]["best"]["step"]
+        if load_best(checkpoints, at) is None:
+            say(f"the best checkpoint (of step {at}) is damaged: training begins anew")
+            found = None
+    if found:
         start, state = found
         adapter.load_state(state["adapter"])
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
+        best = Best(**state["best"])
         say(f"training goes on from step {start} of {total}")
+    forget_best_after(checkpoints, start)
     resumed(start)
     if wanted.checkpointing == "auto":
         wanted = replace(wanted, checkpointing=recipe.gradient_checkpointing)
     step_tokens = sum(lengths) / steps_per_epoch(recipe, lengths)
     plan = plan_for(base, adapter, lengths, step_tokens, wanted)
     say(plan.line())
+    limit = matmul_rate(base.device, base.dtype) / flop_per_token(base)  # tokens a second
 
     def save(step: int) -> None:
         state = {
             "adapter": adapter.state(),
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict(),
+            "best": best.state(),
         }
         save_checkpoint(checkpoints, step, state, recipe.save_total_limit)
 
+    def fitting(work: Callable[[], T]) -> T:
+        """The value of `work`, under a smaller plan where memory runs out."""
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError as error:
+                optimizer.zero_grad(set_to_none=True)
+                torch.cuda.empty_cache()
+                if not plan.shrink(base, adapter):
+                    raise RunError(
+                        f"training {base.name} runs out of memory on {base.device} even at the "
+                        "smallest rows; lower max_length, or use --quantization nf4."
+                    ) from error
+                say(f"out of memory: {plan.line()}")
+
+    def gradients(step: int, batch: Sequence[TokenSample]) -> torch.Tensor:
+        torch.manual_seed(seed * 1_000_003 + step)
+        return accumulate(base, batch, plan, scaler)
+
     per_epoch = steps_per_epoch(recipe, lengths)
+    patience = recipe.early_stopping_patience
+    done = start
+    begun = time.perf_counter()
     for step, batch in enumerate(step_loader(samples, recipe, seed, start, total), start):
+        if best.exhausted(patience):
+            break  # it was interrupted at its last step
         began = time.perf_counter()
         rate = learning_rate(recipe, step, total)
         for group in optimizer.param_groups:
             group["lr"] = rate
         with interrupts.deferred():
             adapter.train(True)
-            while True:
-                try:
-                    torch.manual_seed(seed * 1_000_003 + step)
-                    loss = accumulate(base, batch, plan, scaler)
-                    break
-                except torch.OutOfMemoryError as error:
-                    optimizer.zero_grad(set_to_none=True)
-                    torch.cuda.empty_cache()
-                    if not plan.shrink(base, adapter):
-                        raise RunError(
-                            f"training {base.name} runs out of memory on {base.device} even at the "
-                            "smallest rows; lower max_length, or use --quantization nf4."
-                        ) from error
-                    say(f"out of memory: {plan.line()}")
+            loss = fitting(lambda step=step, batch=batch: gradients(step, batch))  # type: ignore[misc]
             scaler.unscale_(optimizer)
-            norm = float(torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm))
-            value = float(loss)
+            clipped = torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
+            value, norm = torch.stack([loss.float(), clipped.float()]).tolist()  # waits once
             if not math.isfinite(value) or (not math.isfinite(norm) and not scaler.is_enabled()):
                 raise DivergedError(
                     f"training diverged at step {step + 1} (loss {value}, gradient norm {norm}); "
@@ -147,37 +220,74 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             adapter.train(False)
             done = step + 1
-            measured = None
+            stepped = time.perf_counter()
+            measured, rouge = None, None
             if validation and (
                 done == total or (recipe.eval_steps and done % recipe.eval_steps == 0)
             ):
-                measured = mean_loss(base, validation, plan)
-            entry = StepLog(
-                step=done,
-                total=total,
-                epoch=done / per_epoch,
-                loss=value,
-                learning_rate=rate,
-                grad_norm=norm,
-                tokens=sum(len(sample.ids) for sample in batch),
-                scored=sum(sample.scored_tokens for sample in batch),
-                seconds=time.perf_counter() - began,
-                validation=measured,
+                measured = fitting(lambda: validate(base, validation, plan))
+                if best.see(done, measured.loss) and recipe.load_best_model_at_end:
+                    save_best(checkpoints, done, adapter.state())
+                rouge = None if answer is None else answer(done)
+            ended = time.perf_counter()
+            tokens = sum(len(sample.ids) for sample in batch)
+            stopped = best.exhausted(patience)
+            log(
+                StepLog(
+                    step=done,
+                    total=total,
+                    epoch=done / per_epoch,
+                    loss=value,
+                    learning_rate=rate,
+                    grad_norm=norm,
+                    tokens=tokens,
+                    scored=sum(sample.scored_tokens for sample in batch),
+                    seconds=stepped - began,
+                    validation=None if measured is None else measured.loss,
+                    validation_accuracy=None if measured is None else measured.accuracy,
+                    validation_rougeL=rouge,
+                    watching=ended - stepped,
+                    of_limit=tokens / max(stepped - began, 1e-9) / limit,
+                    memory_gib=peak_memory(base.device) / 2**30,
+                    seconds_left=0.0
+                    if stopped
+                    else (ended - begun) / (done - start) * (total - done),
+                )
             )
-            log(entry)
-            due = done < total and saves_after(recipe, done, per_epoch)
+            due = done < total and not stopped and saves_after(recipe, done, per_epoch)
             if due or interrupts.requested():
                 save(done)
         # Leaving the deferred block raises Interrupted where a signal came.
-    seen = [i for s in range(total) for i in examples_of_step(recipe, lengths, seed, s)]
+        if stopped:
+            say(
+                f"stopped early: validation was lowest at step {best.step} ({best.loss:.4f}), and "
+                f"{best.stood} measurements since brought nothing better"
+            )
+            break
+    published = done
+    if recipe.load_best_model_at_end and best.step and best.step != done:
+        state = load_best(checkpoints, best.step)  # type: ignore[assignment]
+        if state is None:
+            raise RunError(
+                f"the best checkpoint of training {base.name} (of step {best.step}) is gone or "
+                "damaged; run the same command again."
+            )
+        adapter.load_state(state)
+        published = best.step
+        say(f"the adapter of step {best.step} is published (validation {best.loss:.4f})")
+    seen = [i for s in range(done) for i in examples_of_step(recipe, lengths, seed, s)]
     return {
-        "steps": total,
-        "epochs": total / per_epoch,
+        "steps": done,
+        "epochs": done / per_epoch,
         "examples": len(seen),
         "tokens": sum(len(samples[i].ids) for i in seen),
         "scored_tokens": sum(samples[i].scored_tokens for i in seen),
         "trainable_parameters": sum(p.numel() for p in parameters),
         "plan": plan.facts(),
+        "best_step": best.step or None,
+        "best_validation": best.loss if best.step else None,
+        "stopped_early": best.exhausted(patience),
+        "published_step": published,
     }
 
 

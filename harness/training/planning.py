@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from harness.fused.decoder import Decoder
 
 GIB = 2**30
-ROWS = (16384, 8192, 4096, 2048, 1024, 512, 256, 128, 64)
-"""Tokens of a row that are tried. Beyond 8,192 a GPU gains nothing (measured), but a document may
-be so long."""
+ROWS = (16384, 12288, 8192, 6144, 4096, 3072, 2048, 1024, 512, 256, 128, 64)
+"""Tokens of a row that are tried; beyond some 8,000 a GPU gains nothing (measured)."""
+
+_HOST = 0.1
+"""Seconds that launching one row takes, however short it is (measured: 0.05 to 0.1)."""
 
 _RESERVE = 0.6 * GIB
 """Room for what is not counted: the context of the libraries, and what the allocator splits."""
@@ -51,7 +53,8 @@ class RowPlan:
 
     row_tokens:   tokens that a packed row holds at most (a longer document has a row of its own).
     dense:        the weights are held dequantised; otherwise that is done at each product.
-    checkpointed: of so many of `layers` only the input is kept, the rest is computed again.
+    checkpointed: of so many of `layers` only the input is kept, the rest is computed again; that
+                  is of a full row, of a shorter one it is as few as fit.
     fused:        the step is the one written out in harness.fused, not transformers' and peft's.
     """
 
@@ -61,6 +64,16 @@ class RowPlan:
     layers: int = 1
     fused: bool = False
     decoder: Decoder | None = field(default=None, repr=False, compare=False)
+    shape: Shape | None = field(default=None, repr=False, compare=False)
+    room: float = field(default=0.0, repr=False, compare=False)
+    more: int = field(default=0, repr=False, compare=False)
+
+    def checkpointed_of(self, tokens: int) -> int:
+        """Of how many layers a row of `tokens` keeps the input only."""
+        if self.shape is None or self.checkpointed in (0, self.layers):
+            return self.checkpointed
+        fitting = self.shape.least(tokens, self.dense, self.room)
+        return min(self.layers, (self.layers if fitting is None else fitting) + self.more)
 
     def prepare(self, base: Base, adapter: Adapter) -> None:
         """Make what the plan needs: its decoder, or checkpointing in transformers' layers."""
@@ -71,14 +84,14 @@ class RowPlan:
         from harness.fused.decoder import Decoder
 
         self.decoder = None  # the last one's weights go before the next one's come
-        self.decoder = Decoder(base, adapter, self.dense, self.checkpointed)
+        self.decoder = Decoder(base, adapter, self.dense, self.checkpointed_of)
 
     def shrink(self, base: Base, adapter: Adapter) -> bool:
         """Ask for less memory after it ran out; False when nothing smaller is left."""
         if self.checkpointed < self.layers:
-            self.checkpointed = min(self.layers, self.checkpointed + math.ceil(self.layers / 4))
-            if not self.fused:
-                self.checkpointed = self.layers
+            step = math.ceil(self.layers / 4) if self.fused else self.layers
+            self.more += step
+            self.checkpointed = min(self.layers, self.checkpointed + step)
         elif self.dense and base.quantization != "none":
             self.dense = False
         else:
@@ -159,15 +172,15 @@ def _fastest(
     smallest = None
     for dense in _choices(base, wanted.dense):
         for tokens in (wanted.row_tokens,) if wanted.row_tokens else ROWS:
-            if tokens > 2 * useful or (tokens > 8192 and longest <= 8192 and not wanted.row_tokens):
+            if tokens > 2 * useful and not wanted.row_tokens:
                 continue
-            real = min(max(tokens, longest), useful)
-            for checkpointed in _checkpointed(shape.layers, wanted.checkpointing):
-                plan = RowPlan(tokens, dense, checkpointed, shape.layers, fused=True)
-                smallest = plan
-                if shape.bytes(max(tokens, longest), dense, checkpointed) <= room:
-                    fitting.append((shape.seconds(real, dense, checkpointed), plan))
-                    break  # more checkpointing is only slower
+            full, real = max(tokens, longest), int(min(max(tokens, longest), useful))
+            least = [_least(shape, n, dense, room, wanted.checkpointing) for n in (full, real)]
+            plan = RowPlan(tokens, dense, shape.layers, shape.layers, True, shape=shape, room=room)
+            smallest = plan
+            if least[0] is not None and least[1] is not None:
+                plan.checkpointed = least[0]
+                fitting.append((shape.seconds(real, dense, least[1]), plan))
     if not fitting:
         # The estimate leaves a margin: try the smallest, and let memory say.
         assert smallest is not None
@@ -181,10 +194,12 @@ def _choices(base: Base, dense: bool | None) -> list[bool]:
     return [True, False] if dense is None else [dense]
 
 
-def _checkpointed(layers: int, checkpointing: str) -> Iterable[int]:
-    if checkpointing == "never":
-        return [0]
-    return [layers] if checkpointing == "always" else range(layers + 1)
+def _least(shape: Shape, tokens: int, dense: bool, room: float, checkpointing: str) -> int | None:
+    """The fewest layers to checkpoint so that a row fits, or None where none does."""
+    if checkpointing == "auto":
+        return shape.least(tokens, dense, room)
+    only = 0 if checkpointing == "never" else shape.layers
+    return only if shape.bytes(tokens, dense, only) <= room else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,23 +224,19 @@ class Shape:
     @classmethod
     def of(cls, base: Base, adapter: Adapter) -> Shape:
         """The sizes of a loaded model."""
-        sizes = []
-        for name in linear_names(base.model):
-            if ".lora_" not in name:
-                module = base.model.get_submodule(name)
-                sizes.append((module.in_features, module.out_features))
-        layers = int(base.model.config.num_hidden_layers)
-        # Inputs and outputs of the linears, with the stream twice, the attention's result, and
-        # what the products pad their operands by.
-        ends = sum(i + o for i, o in sizes) // layers
-        hidden = int(base.model.config.hidden_size)
+        from harness.fused.decoder import kept
+
+        names = [name for name in linear_names(base.model) if ".lora_" not in name]
+        linears = [base.model.get_submodule(name) for name in names]
+        sizes = [(module.in_features, module.out_features) for module in linears]
+        config = base.model.config
         return cls(
-            layers=layers,
+            layers=int(config.num_hidden_layers),
             linear=sum(i * o for i, o in sizes),
             head=base.head_weight.numel(),
             largest=max(i * o for i, o in sizes),
-            kept=ends + 2 * hidden,
-            hidden=hidden,
+            kept=kept(config) + 5 * adapter.settings.r,
+            hidden=int(config.hidden_size),
             trainable=sum(p.numel() for p in adapter.parameters()),
             held=torch.cuda.memory_allocated(base.device),
             quantized=base.quantization != "none",
@@ -241,16 +252,23 @@ class Shape:
         elif not dense:
             fixed += 3 * 2 * self.largest
         rows = (self.layers - checkpointed) * self.kept + checkpointed * self.hidden
-        passing = (2.0 if checkpointed else 1.2) * self.kept + 8 * self.hidden
+        # The layer that is being computed, its gradients, and the ends of the stack.
+        passing = (1.9 if checkpointed else 0.9) * self.kept + 6 * self.hidden
         return fixed + 2 * tokens * (rows + passing) + _RESERVE
 
     def seconds(self, tokens: float, dense: bool, checkpointed: int) -> float:
-        """Estimated time a token, to compare plans by: on a card of 600 TFLOP/s, 1.6 TB/s."""
+        """Estimated time a token, to compare plans by: on a card of 600 TFLOP/s, 2 TB/s."""
         again = checkpointed / self.layers
         flop = (4 + 2 * again) * self.linear + 4 * self.head
         moved = 0.0 if dense else (2 + again) * 2.5 * self.linear / tokens
-        # A row's overhead: launches that do not depend on its length.
-        return flop / 600e12 + moved / 1.6e12 + 0.01 / tokens
+        return max(flop / 600e12 + moved / 2e12, _HOST / tokens)
+
+    def least(self, tokens: int, dense: bool, room: float) -> int | None:
+        """The fewest layers to checkpoint so that a row of `tokens` fits into `room` bytes."""
+        if self.bytes(tokens, dense, 0) <= room:
+            return 0
+        rows = range(1, self.layers + 1)
+        return next((m for m in rows if self.bytes(tokens, dense, m) <= room), None)
 
 
 def available(device: torch.device, memory: int | None) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.data.pack import pack
+from harness.data.pack import balanced
 from harness.models.families import can_pack, packed_mask
 from harness.models.load import Base
 from harness.tokens import TokenSample
@@ -38,7 +38,7 @@ def plan_rows(samples: Sequence[TokenSample], capacity: int, config: Any) -> lis
     """Indices of the samples of each row: packed to `capacity` tokens, or one a row."""
     if not can_pack(config):
         return [[i] for i in range(len(samples))]
-    return pack([len(sample.ids) for sample in samples], capacity)
+    return balanced([len(sample.ids) for sample in samples], capacity)
 
 
 def build_row(samples: Sequence[TokenSample], base: Base) -> Row:

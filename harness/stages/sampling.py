@@ -1,0 +1,85 @@
+"""Validation prompts answered while a training runs, and scored with ROUGE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import fsum
+from pathlib import Path
+from typing import Any
+
+from harness.config.schema import DecodingConfig
+from harness.journal import Journal
+from harness.models.adapter import Adapter
+from harness.models.load import Base
+from harness.records import Example
+from harness.scorers.rouge import rouge
+from harness.stages.context import write_jsonl
+from harness.tokens import Codec
+
+MAX_NEW_TOKENS = 256
+"""Of one answer at most: it is a look, not a measurement."""
+
+
+class Answers:
+    """Has the first `count` of `examples` answered greedily and keeps the answers in a journal.
+
+    A row of it: step, id, prompt, text, rouge1, rougeL.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        adapter: Adapter,
+        codec: Codec,
+        examples: Sequence[Example],
+        decoding: DecodingConfig,
+        journal: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        from harness.generation.batched import BatchedEngine
+
+        self._engine = BatchedEngine(base, adapter, codec, base.context, say)
+        self._examples = list(examples)
+        shortest = min(decoding.max_new_tokens, MAX_NEW_TOKENS)
+        self._decoding = DecodingConfig(max_new_tokens=shortest)
+        self._journal = Journal(journal)
+        self.rows: list[dict[str, Any]] = []
+
+    def resumed(self, step: int) -> None:
+        """Forget what was answered after `step`, the one that training goes on from."""
+        self.rows = [row for row in self._journal.read() if row["step"] <= step]
+        write_jsonl(self._journal.path, self.rows)
+
+    def __call__(self, step: int) -> float | None:
+        """Answer with the adapter as it stands after `step`; the mean rougeL."""
+        found = {
+            one.id: one.text
+            for one in self._engine.generate(
+                "tuned", self._examples, self._decoding, (), lambda tokens: None
+            )
+        }
+        values = []
+        for example in self._examples:
+            scores = rouge(example.target, found[example.id])
+            rouge1, rouge_l = (_number(scores[name]) for name in ("rouge1", "rougeL"))
+            row = {
+                "step": step,
+                "id": example.id,
+                "prompt": example.prompt,
+                "text": found[example.id],
+                "rouge1": rouge1,
+                "rougeL": rouge_l,
+            }
+            self._journal.append(row)
+            self.rows.append(row)
+            values += [rouge_l] if rouge_l is not None else []
+        return fsum(values) / len(values) if values else None
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
+
+def _number(value: object) -> float | None:
+    """A score, or None where the scorer gave none."""
+    return value if isinstance(value, float) else None

@@ -1,0 +1,49 @@
+"""What a training could reach at most: the device's rate of products, the work of a token."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any
+
+import torch
+
+from harness.models.families import linear_names
+from harness.models.load import Base
+
+
+@cache
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a square product in `dtype`, measured once a process (8192 wide, on a CPU 2048)."""
+    size, repeats = (8192, 10) if device.type == "cuda" else (2048, 2)
+    generator = torch.Generator(device).manual_seed(0)  # the training's own randomness stays
+    a = torch.randn(size, size, device=device, generator=generator).to(dtype)
+    out = torch.empty_like(a)
+    torch.mm(a, a, out=out)  # the libraries set themselves up
+    _wait(device)
+    began = time.perf_counter()
+    for _ in range(repeats):
+        torch.mm(a, a, out=out)
+    _wait(device)
+    return 2 * size**3 * repeats / (time.perf_counter() - began)
+
+
+def flop_per_token(base: Base) -> int:
+    """4 P: forward and the gradient of the input, 2 P each, for P weights of the linears and head.
+
+    A frozen base has no gradient of its own; attention and the adapter are not counted.
+    """
+    modules = dict(base.model.named_modules())
+    names = [name for name in linear_names(base.model) if ".lora_" not in name]
+    linears = sum(_weights(modules[name]) for name in names)
+    return 4 * (linears + base.head_weight.numel())
+
+
+def _weights(linear: Any) -> int:
+    """Weights of a linear; a quantised one holds them in another shape."""
+    return int(linear.in_features) * int(linear.out_features)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,152 @@
+"""Sinks: fed from the journal, each step once, dropped where they fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import cli
+from harness.errors import MissingError
+from harness.journal import Journal
+from harness.sinks import SINKS, Feed, require
+
+
+class Kept:
+    """A sink that keeps what it is given; `fails` names the verb that raises."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.fails, self.steps, self.closed = fails, [], False  # type: ignore[var-annotated]
+
+    def open(self, run: str, config: Mapping[str, Any], folder: Path) -> None:
+        self._may("open")
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        self._may("log")
+        self.steps.append((step, dict(numbers)))
+
+    def close(self) -> None:
+        self._may("close")
+        self.closed = True
+
+    def _may(self, verb: str) -> None:
+        if verb == self.fails:
+            raise OSError(f"no network in {verb}")
+
+
+def row(step: int, **more: Any) -> dict[str, Any]:
+    return {"step": step, "loss": 1.0 / step, "validation": None, "grad_norm": None, **more}
+
+
+def journal(folder: Path, *steps: int) -> Path:
+    with Journal(folder / "log.jsonl") as log:
+        for step in steps:
+            log.append(row(step))
+    return folder / "log.jsonl"
+
+
+def feed(folder: Path, said: list[str], **sinks: Kept) -> Feed:
+    return Feed(
+        list(sinks), "run", {}, folder, folder / "sent.jsonl", said.append, sinks.__getitem__
+    )
+
+
+def test_each_step_once_over_two_processes(tmp_path: Path) -> None:
+    said: list[str] = []
+    first, second = Kept(), Kept()
+    one = feed(tmp_path, said, a=first)
+    path = journal(tmp_path, 1, 2)
+    one.follow(path)
+    one.follow(path)
+    journal(tmp_path, 3)
+    one.follow(path)
+    # Killed here. The training goes on from a checkpoint at step 1: the journal is cut to it.
+    path.unlink()
+    journal(tmp_path, 1)
+    two = feed(tmp_path, said, a=second)
+    two.follow(path)
+    journal(tmp_path, 2, 3, 4)
+    two.follow(path)
+    two.close()
+    assert [step for step, _ in first.steps] == [1, 2, 3]
+    assert second.steps == [(4, {"loss": 0.25})]
+    assert second.closed
+    assert said == []
+
+
+def test_a_torn_line_waits_for_its_rest(tmp_path: Path) -> None:
+    kept = Kept()
+    path = journal(tmp_path, 1)
+    with path.open("a") as file:
+        file.write('{"step": 2, ')
+    one = feed(tmp_path, [], a=kept)
+    one.follow(path)
+    with path.open("a") as file:
+        file.write('"loss": 3.5}\n')
+    one.follow(path)
+    assert kept.steps == [(1, {"loss": 1.0}), (2, {"loss": 3.5})]
+
+
+@pytest.mark.parametrize("verb", ["open", "log", "close"])
+def test_a_sink_that_fails_is_named_once_and_dropped(tmp_path: Path, verb: str) -> None:
+    said: list[str] = []
+    good = Kept()
+    one = feed(tmp_path, said, bad=Kept(verb), good=good)
+    path = journal(tmp_path, 1, 2)
+    one.follow(path)
+    one.close()
+    assert len(said) == 1
+    assert "bad" in said[0]
+    assert f"no network in {verb}" in said[0]
+    assert [step for step, _ in good.steps] == [1, 2]
+
+
+def test_names_and_absent_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SINKS == cli.SINKS
+    monkeypatch.setattr("harness.sinks.sink.find_spec", lambda name: None)
+    with pytest.raises(MissingError, match="pip install trackio"):
+        require(["trackio"])
+
+
+def test_tensorboard_reads_back_what_was_logged(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    said: list[str] = []
+    one = Feed(["tensorboard"], "run", {}, tmp_path, tmp_path / "sent.jsonl", said.append)
+    one.follow(journal(tmp_path, 1, 2))
+    one.close()
+    assert said == []
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["loss"]
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
+
+
+def test_wandb_offline_without_a_key(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    journal(tmp_path, 1, 2)
+    code = (
+        "import sys; from pathlib import Path; from harness.sinks import Feed\n"
+        "folder = Path(sys.argv[1])\n"
+        "feed = Feed(['wandb'], 'run', {'r': 4}, folder, folder / 'sent.jsonl', print)\n"
+        "feed.follow(folder / 'log.jsonl'); feed.close()\n"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**kept, "WANDB_MODE": "offline", "HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    files = list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(files) == 1
+    assert b"loss" in files[0].read_bytes()
+    assert len((tmp_path / "sent.jsonl").read_text().splitlines()) == 2
