@@ -163,10 +163,27 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = verbs.add_parser(
         "bench",
-        help="time the scorers, beside other libraries on the same pages",
+        help="time the scorers, or training, beside other libraries on the same work",
         allow_abbrev=False,
     )
-    bench.add_argument("subject", choices=("score",))
+    bench.add_argument("subject", choices=("score", "train"))
+    bench.add_argument(
+        "--models", nargs="+", metavar="M", default=["gemma3-270m"], help="train: registered models"
+    )
+    bench.add_argument("--against", choices=("trl",), help="train: measure this peer as well")
+    bench.add_argument(
+        "--weights",
+        nargs="+",
+        action="extend",
+        type=_pair,
+        metavar="MODEL=PATH",
+        default=[],
+        help="train: real weights, instead of random values in the true shapes",
+    )
+    bench.add_argument(
+        "--steps", type=_count(3), metavar="N", default=12, help="train: optimiser steps (12)"
+    )
+    bench.add_argument("--tiny", action="store_true", help="train: tiny shapes, to try it anywhere")
     bench.add_argument(
         "--pages",
         type=_count(1),
@@ -179,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_folder,
         metavar="DIR",
         default=Path("results/bench"),
-        help="where score.json goes (default: results/bench)",
+        help="where score.json or train.json goes (default: results/bench)",
     )
 
     listing = verbs.add_parser(
@@ -337,8 +354,24 @@ def _compare(arguments: argparse.Namespace, command: str) -> int:
 
 
 def _bench(arguments: argparse.Namespace, command: str) -> int:
-    from harness.bench.score import bench_score
     from harness.progress import write
+
+    if arguments.subject == "train":
+        from harness.bench.train import bench_train
+
+        table = bench_train(
+            arguments.models,
+            arguments.against,
+            _pairs("--weights", arguments.weights),
+            arguments.steps,
+            arguments.tiny,
+            arguments.out,
+            command,
+            write,
+        )
+        _print(f"{table}\n")
+        return EXIT_OK
+    from harness.bench.score import bench_score
 
     _print(f"{bench_score(arguments.pages, arguments.out, write)}\n")
     return EXIT_OK

@@ -1,0 +1,127 @@
+"""The peer: TRL's SFTTrainer on the same base, the same rows, the same adapter."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from harness.config.schema import LoraSettings
+from harness.errors import MissingError
+from harness.models.adapter import Adapter
+from harness.models.load import Base
+from harness.models.quiet import quiet
+from harness.tokens import TokenSample
+
+LENGTH = 1024
+"""Tokens of a packed row, and of an example at most: SFTTrainer's own default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How SFTTrainer is used. batch: rows of a forward pass; steps times accumulation make an
+    optimiser step."""
+
+    packing: bool = False
+    checkpointing: bool = True
+    batch: int = 8
+    accumulation: int = 4
+
+
+def require() -> None:
+    """Raise MissingError where TRL is not installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("trl") is None:
+        raise MissingError('bench train --against trl needs the package trl; pip install "trl".')
+
+
+def run(
+    base: Base, samples: Sequence[TokenSample], lora: LoraSettings, how: Settings, warm: int
+) -> dict[str, Any]:
+    """Train one epoch over `samples`; tokens a second of the steps after the first `warm`.
+
+    Returns real tokens a second, the share of positions that hold one, and the last loss. Raises
+    torch.OutOfMemoryError where it does not fit.
+    """
+    with quiet():
+        import datasets
+        from transformers import TrainerCallback
+        from trl import SFTConfig, SFTTrainer
+
+    cuda = base.device.type == "cuda"
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        times: list[float] = []  # noqa: RUF012 (made anew with the class)
+
+        def on_step_end(self, *arguments: Any, **named: Any) -> None:
+            if cuda:
+                torch.cuda.synchronize()
+            self.times.append(time.perf_counter())
+
+    adapter = Adapter.attach(base, lora, 0)
+    columns: dict[str, list[Any]] = {"input_ids": [list(s.ids) for s in samples]}
+    if not how.packing:
+        columns["completion_mask"] = [
+            [int(i >= s.prompt_tokens) for i in range(len(s.ids))] for s in samples
+        ]
+    trainer: Any = None
+    try:
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            trainer = SFTTrainer(
+                model=adapter._peft,
+                args=SFTConfig(
+                    output_dir=folder,
+                    per_device_train_batch_size=how.batch,
+                    gradient_accumulation_steps=how.accumulation,
+                    num_train_epochs=1,
+                    learning_rate=1e-4,
+                    bf16=base.dtype == torch.bfloat16,
+                    use_cpu=not cuda,
+                    gradient_checkpointing=how.checkpointing,
+                    max_length=LENGTH,
+                    packing=how.packing,
+                    packing_strategy="wrapped" if how.packing else "bfd",
+                    report_to="none",
+                    logging_steps=1,
+                    save_strategy="no",
+                    disable_tqdm=True,
+                ),
+                train_dataset=datasets.Dataset.from_dict(columns),
+                processing_class=base.tokenizer,
+            )
+            inner, real, whole = trainer.data_collator, [], []
+
+            def collate(rows: Any) -> Any:
+                batch = inner(rows)
+                mask = batch.get("attention_mask")
+                ids = batch["input_ids"]
+                real.append(int(ids.numel() if mask is None else mask.sum()))
+                whole.append(ids.numel())
+                return batch
+
+            trainer.data_collator = collate
+            trainer.add_callback(Watch())
+            trainer.train()
+        times, each = Watch.times, how.accumulation
+        tokens = sum(real[warm * each : len(times) * each])
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        return {
+            "tokens_per_second": tokens / (times[-1] - times[warm - 1]),
+            "packing_efficiency": sum(real) / sum(whole),
+            "loss": losses[-1],
+        }
+    finally:
+        trainer = None
+        adapter.detach()
+        for module in base.model.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = False
+        gc.collect()
+        if cuda:
+            torch.cuda.empty_cache()
