@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 
 def main() -> int:
     """Run the command line; returns the exit status."""
+    # Rows differ in length from step to step: without it the GPU's memory falls to pieces.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     from harness.cli import run_cli
 
     for stream in (sys.stdout, sys.stderr):

@@ -10,6 +10,7 @@ import gc
 import platform
 import random
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from harness.bench import trl
 from harness.bench.random_weights import shaped
 from harness.config.registry import Registry
-from harness.config.schema import LoraSettings, RecipeConfig
+from harness.config.schema import LoraSettings, Quantization, RecipeConfig
 from harness.data.load import load
 from harness.errors import HarnessError
 from harness.files import write_json
@@ -82,6 +83,9 @@ def bench_train(
     }
 
     def add(row: dict[str, Any]) -> None:
+        if "sustained_tflops" in result and "of_limit" in row:
+            share = result["matmul_tflops"] / result["sustained_tflops"]
+            row["of_sustained"] = row["of_limit"] * share
         result["rows"].append(row)
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "train.json", result)
@@ -95,11 +99,11 @@ def bench_train(
             result["sustained_tflops"] = sustained(base.device, base.dtype) / 1e12
         samples, per_step = _rows(base, real, steps)
         limit = rate / flop_per_token(base)
-        for label, wanted in variants(base.device.type == "cuda"):
+        cuda = base.device.type == "cuda"
+        for label, wanted in variants(cuda):
             add({"model": name, "system": label, **_ours(base, samples, per_step, wanted, limit)})
-        if against:
-            for label, attempts in _peers(base.device.type == "cuda"):
-                add({"model": name, "system": label, **_theirs(base, samples, attempts, limit)})
+        for label, attempts in _peers(cuda) if against else []:
+            add({"model": name, "system": label, **_theirs(base, samples, attempts, limit)})
         del base
         _free()
     return table(result)
@@ -110,14 +114,13 @@ def sustained(device: torch.device, dtype: torch.dtype) -> float:
     allows in the long run, which a burst does not show."""
     a = torch.randn(8192, 8192, device=device).to(dtype)
     out = torch.empty_like(a)
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     for repeats in (200, 800):
-        begin.record()
+        torch.cuda.synchronize()
+        began = time.perf_counter()
         for _ in range(repeats):
             torch.mm(a, a, out=out)
-        end.record()
-    torch.cuda.synchronize()
-    return 2 * 8192**3 * 800 / (begin.elapsed_time(end) / 1e3)
+        torch.cuda.synchronize()
+    return 2 * 8192**3 * 800 / (time.perf_counter() - began)
 
 
 def _base(name: str, weights: Mapping[str, str], tiny: bool, say: Say) -> tuple[Base, bool]:
@@ -127,7 +130,7 @@ def _base(name: str, weights: Mapping[str, str], tiny: bool, say: Say) -> tuple[
         say(f"{name}: random values in {'tiny' if tiny else 'the true'} shapes")
         return shaped(name, tiny), False
     located = locate(model, weights.get(name))
-    kind = "nf4" if model.needs_gpu else "none"
+    kind: Quantization = "nf4" if model.needs_gpu else "none"
     return load_base(model, located, kind, "auto", say), True
 
 

@@ -25,8 +25,8 @@ GIB = 2**30
 ROWS = (16384, 12288, 8192, 6144, 4096, 3072, 2048, 1024, 512, 256, 128, 64)
 """Tokens of a row that are tried; beyond some 8,000 a GPU gains nothing (measured)."""
 
-_HOST = 0.1
-"""Seconds that launching one row takes, however short it is (measured: 0.05 to 0.1)."""
+_HOST = {True: 0.1, False: 0.2}
+"""Seconds that launching one row takes, however short it is: weights dequantised once, or not."""
 
 _RESERVE = 0.6 * GIB
 """Room for what is not counted: the context of the libraries, and what the allocator splits."""
@@ -261,7 +261,7 @@ class Shape:
         again = checkpointed / self.layers
         flop = (4 + 2 * again) * self.linear + 4 * self.head
         moved = 0.0 if dense else (2 + again) * 2.5 * self.linear / tokens
-        return max(flop / 600e12 + moved / 2e12, _HOST / tokens)
+        return max(flop / 600e12 + moved / 2e12, _HOST[dense] / tokens)
 
     def least(self, tokens: int, dense: bool, room: float) -> int | None:
         """The fewest layers to checkpoint so that a row of `tokens` fits into `room` bytes."""
