@@ -27,7 +27,7 @@ from harness.training.schedule import examples_of_step
 from tests import tiny
 
 STEPS, SEED, LENGTH = 10, 3, 96
-BOUND = 1e-4  # a hundred times as strict as the 1 % that is promised
+BOUND = 1e-5  # of 1e-2 that is promised; measured: 3e-7
 
 PLANS = {
     "one document a row": Wanted(row_tokens=1),
@@ -66,7 +66,7 @@ def recipe(accumulation: int) -> RecipeConfig:
         gradient_accumulation_steps=accumulation,
         max_length=LENGTH,
         learning_rate=5e-3,
-        weight_decay=0.02,
+        weight_decay=0.5,
         lr_scheduler_type="constant",
         warmup_ratio=0.0,
         max_grad_norm=0.5,
@@ -182,7 +182,7 @@ def test_ten_steps_agree_with_trl(family: str, how: str, accumulation: int, tmp_
     print(f"{family}, {how}, accumulation {accumulation}: {loss:.1e} {norm:.1e} {moved:.1e}")
     assert loss < BOUND
     assert norm < 10 * BOUND
-    assert moved < 1e-2
+    assert moved < 1e-3
 
 
 def test_accumulating_changes_nothing_on_either_side() -> None:
@@ -218,4 +218,4 @@ def test_another_way_to_average_would_show() -> None:
     weighted = sum(x * n for x, n in zip(each, tokens, strict=True)) / sum(tokens)
     print(f"a token's mean {right:.5f}, here {weighted:.5f}, mean of means {sum(each) / 4:.5f}")
     assert abs(weighted - right) / right < BOUND
-    assert abs(sum(each) / len(each) - right) / right > 20 * BOUND
+    assert abs(sum(each) / len(each) - right) / right > 0.05
