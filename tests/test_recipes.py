@@ -20,13 +20,14 @@ from harness.config.schema import RecipeConfig
 from harness.models.adapter import Adapter
 from harness.plan import Options
 from harness.training.loader import step_loader
-from harness.training.loop import StepLog, train
+from harness.training.loop import train
 from harness.training.schedule import (
     examples_of_step,
     saves_after,
     steps_per_epoch,
     total_steps,
 )
+from harness.training.steplog import StepLog
 from tests.commands import Commands, make_registry, manifest, run_folders, run_of, write_script
 from tests.test_training_rows import sample
 from tests.tiny import base_of, tiny_model

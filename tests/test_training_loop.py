@@ -16,10 +16,11 @@ from harness.models.adapter import Adapter
 from harness.tokens import TokenSample
 from harness.training import loop
 from harness.training.checkpoints import newest_checkpoint, save_checkpoint
-from harness.training.loop import StepLog, train
+from harness.training.loop import train
 from harness.training.planning import RowPlan
 from harness.training.schedule import examples_of_step, learning_rate, total_steps
 from harness.training.step import accumulate
+from harness.training.steplog import StepLog
 from tests.test_training_rows import sample
 from tests.tiny import FAMILIES, base_of
 

@@ -13,9 +13,10 @@ from harness.config.schema import LoraSettings, RecipeConfig
 from harness.models.adapter import Adapter
 from harness.training.checkpoints import load_best, save_best, save_checkpoint
 from harness.training.limit import flop_per_token, matmul_rate
-from harness.training.loop import StepLog, train
+from harness.training.loop import train
 from harness.training.planning import RowPlan
 from harness.training.step import mean_loss
+from harness.training.steplog import StepLog
 from harness.training.watch import Best, validate
 from tests.test_training_loop import SAMPLES, recipe
 from tests.test_training_rows import sample

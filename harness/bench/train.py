@@ -30,9 +30,9 @@ from harness.models.load import Base, load_base
 from harness.models.locate import locate
 from harness.tokens import Codec, TokenSample
 from harness.training.limit import flop_per_token, matmul_rate
-from harness.training.loop import StepLog
 from harness.training.loop import train as fit
 from harness.training.planning import Wanted
+from harness.training.steplog import StepLog
 
 LORA = LoraSettings(r=16, lora_alpha=64.0)
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "trl")

@@ -23,10 +23,10 @@ def train(context: Context) -> None:
     from harness.models.load import describe_base
     from harness.stages.sampling import Answers
     from harness.tokens import Codec
-    from harness.training.loop import StepLog
     from harness.training.loop import train as fit
     from harness.training.planning import Wanted
     from harness.training.schedule import total_steps
+    from harness.training.steplog import StepLog
 
     base = context.bench.base(run)
     codec = Codec(base.tokenizer, run.task.template)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,6 @@ from harness.config.schema import RecipeConfig
 from harness.errors import DivergedError, RunError
 from harness.models.adapter import Adapter
 from harness.models.load import Base
-from harness.progress import duration
 from harness.tokens import TokenSample
 from harness.training.checkpoints import (
     forget_best_after,
@@ -37,77 +37,43 @@ from harness.training.schedule import (
     total_steps,
 )
 from harness.training.step import accumulate
+from harness.training.steplog import StepLog
 from harness.training.watch import Best, validate
 
 T = TypeVar("T")
 
+AHEAD = {"cuda": 1, "cpu": 0}
+"""Steps that a device is given before the result of an older one is looked at, so that a GPU never
+waits for the host. Whatever looks at the adapter waits for the device first."""
+
 
 @dataclass(frozen=True, slots=True)
-class StepLog:
-    """What one optimiser step did.
-
-    loss, validation: nats a scored token, in training and on the validation part.
-    seconds:  of the step itself; watching: of the validation and sample answers after it.
-    of_limit: share of the device's rate of products, at 4 FLOP a token and weight.
-    memory_gib: the most held so far. seconds_left: until the last step, as far as can be told.
-    """
+class Queued:
+    """A step that the device has been given, and whose result has not been looked at."""
 
     step: int
-    total: int
-    epoch: float
-    loss: float
-    learning_rate: float
-    grad_norm: float
     tokens: int
     scored: int
-    seconds: float
-    validation: float | None = None
-    validation_accuracy: float | None = None
-    validation_rougeL: float | None = None
-    watching: float = 0.0
-    of_limit: float | None = None
-    memory_gib: float | None = None
-    seconds_left: float | None = None
+    learning_rate: float
+    result: OnItsWay
 
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / max(self.seconds, 1e-9)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; what overflowed (a gradient norm in float16, at first) is null."""
-        row = asdict(self) | {"tokens_per_second": self.tokens_per_second}
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in row.items()
-        }
+class OnItsWay:
+    """Numbers [n] that are being copied from the device; only asking for them waits for it."""
 
-    def line(self) -> str:
-        """One line for people."""
-        parts = [
-            f"step {self.step}/{self.total}",
-            f"loss {self.loss:.4f}",
-            f"rate {self.learning_rate:.2e}",
-            f"grad {self.grad_norm:.3f}",
-            f"{self.tokens_per_second:.0f} tok/s",
-        ]
-        if self.of_limit is not None:
-            parts.append(f"{self.of_limit:.1%} of limit")
-        if self.memory_gib is not None:
-            parts.append(f"{self.memory_gib:.1f} GiB")
-        if self.seconds_left is not None:
-            parts.append(f"{duration(self.seconds_left)} left")
-        return "  ".join(parts)
+    def __init__(self, values: torch.Tensor) -> None:
+        self._host = values.to("cpu", non_blocking=True)
+        self._copied = None
+        if values.device.type == "cuda":
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
 
-    def validation_line(self) -> str | None:
-        """One line for people on what was measured after the step, if anything was."""
-        if self.validation is None:
-            return None
-        parts = [f"step {self.step}/{self.total}", f"validation {self.validation:.4f}"]
-        if self.validation_accuracy is not None:
-            parts.append(f"accuracy {self.validation_accuracy:.3f}")
-        if self.validation_rougeL is not None:
-            parts.append(f"rougeL {self.validation_rougeL:.3f}")
-        return "  ".join(parts)
+    def wait(self) -> list[float]:
+        """The numbers."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        numbers: list[float] = self._host.tolist()
+        return numbers
 
 
 def train(
@@ -195,67 +161,92 @@ def train(
 
     per_epoch = steps_per_epoch(recipe, lengths)
     patience = recipe.early_stopping_patience
-    done = start
-    begun = time.perf_counter()
-    for step, batch in enumerate(step_loader(samples, recipe, seed, start, total), start):
-        if best.exhausted(patience):
-            break  # it was interrupted at its last step
-        began = time.perf_counter()
+    waiting: deque[Queued] = deque()
+
+    def queue(step: int, batch: Sequence[TokenSample]) -> None:
+        """Hand a step to the device, and do not wait for it."""
         rate = learning_rate(recipe, step, total)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with interrupts.deferred():
-            adapter.train(True)
-            loss = fitting(lambda step=step, batch=batch: gradients(step, batch))  # type: ignore[misc]
-            scaler.unscale_(optimizer)
-            clipped = torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
-            value, norm = torch.stack([loss.float(), clipped.float()]).tolist()  # waits once
-            if not math.isfinite(value) or (not math.isfinite(norm) and not scaler.is_enabled()):
-                raise DivergedError(
-                    f"training diverged at step {step + 1} (loss {value}, gradient norm {norm}); "
-                    "lower the learning rate."
-                )
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            adapter.train(False)
-            done = step + 1
-            stepped = time.perf_counter()
-            measured, rouge = None, None
-            if validation and (
-                done == total or (recipe.eval_steps and done % recipe.eval_steps == 0)
-            ):
-                measured = fitting(lambda: validate(base, validation, plan))
-                if best.see(done, measured.loss) and recipe.load_best_model_at_end:
-                    save_best(checkpoints, done, adapter.state())
-                rouge = None if answer is None else answer(done)
-            ended = time.perf_counter()
-            tokens = sum(len(sample.ids) for sample in batch)
-            stopped = best.exhausted(patience)
-            log(
-                StepLog(
-                    step=done,
-                    total=total,
-                    epoch=done / per_epoch,
-                    loss=value,
-                    learning_rate=rate,
-                    grad_norm=norm,
-                    tokens=tokens,
-                    scored=sum(sample.scored_tokens for sample in batch),
-                    seconds=stepped - began,
-                    validation=None if measured is None else measured.loss,
-                    validation_accuracy=None if measured is None else measured.accuracy,
-                    validation_rougeL=rouge,
-                    watching=ended - stepped,
-                    of_limit=tokens / max(stepped - began, 1e-9) / limit,
-                    memory_gib=peak_memory(base.device) / 2**30,
-                    seconds_left=0.0
-                    if stopped
-                    else (ended - begun) / (done - start) * (total - done),
-                )
+        adapter.train(True)
+        loss = fitting(lambda: gradients(step, batch))
+        scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        adapter.train(False)
+        waiting.append(
+            Queued(
+                step=step + 1,
+                tokens=sum(len(sample.ids) for sample in batch),
+                scored=sum(sample.scored_tokens for sample in batch),
+                learning_rate=rate,
+                result=OnItsWay(torch.stack([loss.float(), norm.float()])),
             )
+        )
+
+    def report(queued: Queued, watched: bool, since: float) -> float:
+        """Wait for a step, log it, and return when it was done; `watched`: validate after it."""
+        value, norm = queued.result.wait()
+        stepped = time.perf_counter()
+        if not math.isfinite(value) or (not math.isfinite(norm) and not scaler.is_enabled()):
+            raise DivergedError(
+                f"training diverged at step {queued.step} (loss {value}, gradient norm {norm}); "
+                "lower the learning rate."
+            )
+        measured, rouge = None, None
+        if watched:
+            measured = fitting(lambda: validate(base, validation, plan))
+            if best.see(queued.step, measured.loss) and recipe.load_best_model_at_end:
+                save_best(checkpoints, queued.step, adapter.state())
+            rouge = None if answer is None else answer(queued.step)
+        ended = time.perf_counter()
+        each = (ended - begun) / (queued.step - start)
+        left = 0 if best.exhausted(patience) else total - queued.step
+        log(
+            StepLog(
+                step=queued.step,
+                total=total,
+                epoch=queued.step / per_epoch,
+                loss=value,
+                learning_rate=queued.learning_rate,
+                grad_norm=norm,
+                tokens=queued.tokens,
+                scored=queued.scored,
+                seconds=stepped - since,
+                validation=None if measured is None else measured.loss,
+                validation_accuracy=None if measured is None else measured.accuracy,
+                validation_rougeL=rouge,
+                watching=ended - stepped,
+                of_limit=queued.tokens / max(stepped - since, 1e-9) / limit,
+                memory_gib=peak_memory(base.device) / 2**30,
+                seconds_left=each * left,
+            )
+        )
+        return stepped
+
+    ahead = AHEAD[base.device.type]
+    done = start
+    begun = since = time.perf_counter()
+    for step, batch in enumerate(step_loader(samples, recipe, seed, start, total), start):
+        if best.exhausted(patience):
+            break  # it was interrupted at its last step
+        with interrupts.deferred():
+            if not waiting:
+                since = time.perf_counter()
+            queue(step, batch)
+            done = step + 1
+            watched = bool(validation) and (
+                done == total or (recipe.eval_steps > 0 and done % recipe.eval_steps == 0)
+            )
+            due = done == total or watched or saves_after(recipe, done, per_epoch)
+            while len(waiting) > (0 if due or interrupts.requested() else ahead):
+                queued = waiting.popleft()
+                since = report(queued, watched and queued.step == done, since)
+            stopped = best.exhausted(patience)
             due = done < total and not stopped and saves_after(recipe, done, per_epoch)
-            if due or interrupts.requested():
+            if not waiting and (due or interrupts.requested()):
                 save(done)
         # Leaving the deferred block raises Interrupted where a signal came.
         if stopped:
