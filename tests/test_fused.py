@@ -12,9 +12,19 @@ from harness.config.schema import LoraSettings
 from harness.fused.decoder import Decoder, supports
 from harness.models.adapter import Adapter
 from harness.tokens import TokenSample
-from tests.tiny import base_of
+from tests import tiny
 
-FAMILIES = ("llama", "falcon")
+FAMILIES = ("llama", "falcon", "gemma3")
+
+
+def base_of(family: str, **settings: Any) -> Any:
+    """A tiny model whose norms are not the plain ones that a new model has."""
+    base = tiny.base_of(family, **settings)
+    torch.manual_seed(7)
+    for name, parameter in base.model.named_parameters():
+        if "norm" in name or "ln_" in name:
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.3)
+    return base
 
 
 def samples(lengths: list[int], seed: int = 0) -> list[TokenSample]:
@@ -107,7 +117,8 @@ def test_the_model_is_unharmed_by_sharing_its_weights(family: str) -> None:
 def test_losses_follow_the_rotary_scaling(family: str, scaling: dict[str, Any]) -> None:
     base = base_of(family)
     config = base.model.config
-    config.rope_parameters = scaling
+    kinds = getattr(config, "layer_types", None)
+    config.rope_parameters = dict.fromkeys(kinds, scaling) if kinds else scaling
     fresh = type(base.model)(config).eval().requires_grad_(False)
     fresh.load_state_dict(base.model.state_dict())
     base.model = fresh
@@ -140,7 +151,8 @@ def expected_losses(base: Any, batch: list[TokenSample]) -> tuple[Any, Any]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_subset_of_modules_and_rslora(family: str) -> None:
     base = base_of(family)
-    targets = ["q_proj", "up_proj"] if family == "llama" else ["query_key_value", "dense_4h_to_h"]
+    falcon = ["query_key_value", "dense_4h_to_h"]
+    targets = falcon if family == "falcon" else ["q_proj", "up_proj"]
     settings = LoraSettings(r=3, lora_alpha=8.0, target_modules=targets, use_rslora=True)
     adapter = randomised(base, settings)
     batch = samples([11, 30])
@@ -208,7 +220,10 @@ def test_what_is_not_written_out_is_left_to_the_general_path() -> None:
     assert supports(*_with("falcon", LoraSettings(lora_dropout=0.1, use_rslora=True)))
     assert not supports(*_with("llama", LoraSettings(use_dora=True)))
     assert not supports(*_with("llama", LoraSettings(bias="all")))
-    assert not supports(*_with("gemma3", LoraSettings()))
+    assert supports(*_with("gemma3", LoraSettings()))
+    capped = _with("gemma3", LoraSettings())
+    capped[0].model.config.final_logit_softcapping = 30.0
+    assert not supports(*capped)
 
 
 def _with(family: str, settings: LoraSettings) -> tuple[Any, Adapter]:

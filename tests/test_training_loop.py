@@ -188,6 +188,64 @@ def test_a_signal_at_the_last_step_loses_nothing(tmp_path: Path) -> None:
     assert all(torch.equal(resumed[name], weights[name]) for name in weights)
 
 
+def test_a_device_kept_ahead_takes_the_same_steps_and_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import signal
+
+    from harness import interrupts
+
+    whole, weights = fit(tmp_path / "whole")
+    monkeypatch.setitem(loop.AHEAD, "cpu", 1)
+    real = loop.accumulate
+    begun: list[int] = []
+    known: list[tuple[int, int]] = []
+
+    def counted(*given: Any) -> torch.Tensor:
+        begun.append(len(begun) + 1)
+        return real(*given)
+
+    monkeypatch.setattr(loop, "accumulate", counted)
+    ahead, same = fit(
+        tmp_path / "ahead", on_step=lambda e: known.append((e.step, len(begun))), save_steps=3
+    )
+    # Before each look one more step is begun, but not past a checkpoint or the end.
+    assert known == [(1, 2), (2, 3), (3, 3), (4, 5), (5, 6), (6, 6)]
+    assert [(e.step, e.loss, e.grad_norm) for e in ahead] == [
+        (e.step, e.loss, e.grad_norm) for e in whole
+    ]
+    assert all(torch.equal(same[name], weights[name]) for name in weights)
+
+    logged: list[int] = []
+
+    def interrupt(entry: StepLog) -> None:
+        logged.append(entry.step)
+        if entry.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted), interrupts.handling():
+        fit(tmp_path / "cut", on_step=interrupt)
+    found = newest_checkpoint(tmp_path / "cut")
+    assert found is not None
+    assert found[0] == 3  # which had begun
+    assert logged == [1, 2, 3]
+    rest, resumed = fit(tmp_path / "cut")
+    assert [e.step for e in rest] == [4, 5, 6]
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
+
+    steps: list[int] = []
+    with pytest.raises(DivergedError, match="at step 2 "):
+        fit(
+            tmp_path / "nan", on_step=lambda e: steps.append(e.step), save_steps=1,
+            learning_rate=1e30, max_grad_norm=1e30,
+        )  # fmt: skip
+    assert steps == [1]
+    found = newest_checkpoint(tmp_path / "nan")
+    assert found is not None
+    assert found[0] == 1
+
+
 def test_an_overflowed_gradient_norm_is_journaled_as_null() -> None:
     entry = StepLog(1, 2, 0.5, 1.0, 1e-3, float("inf"), 10, 5, 0.1)
     assert entry.to_json()["grad_norm"] is None
@@ -234,7 +292,7 @@ def test_out_of_memory_shrinks_the_plan_and_says_so(
     assert len(short_of) == 4
     assert "2 of 2 layers" in short_of[1]
     assert facts["plan"]["checkpointed"] == 2
-    assert facts["plan"]["row_tokens"] == 64
+    assert facts["plan"]["row_tokens"] == 256
     assert [e.loss for e in entries] == pytest.approx([e.loss for e in whole], rel=1e-4)
 
     monkeypatch.setattr(

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from harness.data.pack import pack
 from harness.models.families import can_pack, expected_linears, linear_names
+from harness.models.head import first_choice
 from harness.tokens import TokenSample
 from harness.training import loss as loss_module
-from harness.training.loss import first_choice, scored_tokens, summed_nll
+from harness.training.loss import scored_tokens, summed_nll
 from harness.training.rows import build_row, plan_rows
 from tests.tiny import FAMILIES, base_of, tiny_model
 

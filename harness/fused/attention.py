@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,29 +16,28 @@ from torch.nn.functional import scaled_dot_product_attention
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """Where the documents of a row of T tokens begin: starts [n + 1], from 0 to T, int32.
+    """The documents of a row of T tokens, one after the other.
 
-    longest: tokens of the longest. mask: [T, T] true where a query (row) sees a key, or None
-    where a kernel takes the starts.
+    lengths: tokens of each. window: how many tokens a query sees at most, itself included, or
+    None. starts: [n + 1] where they begin, from 0 to T, int32, where a kernel takes that.
     """
 
-    starts: Tensor
-    longest: int
-    mask: Tensor | None
+    lengths: tuple[int, ...]
+    window: int | None
+    starts: Tensor | None
 
 
-def documents(lengths: list[int], device: torch.device, dtype: torch.dtype) -> Documents:
+def documents(
+    lengths: Sequence[int], device: torch.device, dtype: torch.dtype, window: int | None = None
+) -> Documents:
     """The documents of a row, for the kernel that `device` and `dtype` have."""
-    starts = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-    if device.type == "cuda":
-        starts = starts.pin_memory()
-    mask = None
-    if not _has_varlen() or device.type != "cuda" or dtype == torch.float32:
-        owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-        at = torch.arange(len(owner))
-        mask = (owner[:, None] == owner[None, :]) & (at[:, None] >= at[None, :])
-        mask = mask.to(device)
-    return Documents(starts.to(device, non_blocking=True), max(lengths), mask)
+    if window is not None and max(lengths) <= window:
+        window = None
+    starts = None
+    if device.type == "cuda" and dtype != torch.float32 and _fits(window):
+        starts = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32).pin_memory()
+        starts = starts.to(device, non_blocking=True)
+    return Documents(tuple(lengths), window, starts)
 
 
 @dataclass(slots=True)
@@ -73,32 +75,41 @@ def _shared(x: Tensor, heads: int) -> Tensor:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Documents) -> Tensor:
-    if rows.mask is None:
-        varlen, causal = _varlen()
-        out: Tensor = varlen(
-            q, k, v, rows.starts, rows.starts, rows.longest, rows.longest, **causal
-        )
+    if rows.starts is not None:
+        kernel, settings = _kernel(rows.window)
+        longest = max(rows.lengths)
+        out: Tensor = kernel(q, k, v, rows.starts, rows.starts, longest, longest, **settings)
         return out
     q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-    mixed = scaled_dot_product_attention(q, k, v, attn_mask=rows.mask)
-    return mixed[0].transpose(0, 1)
+    mixed, at = [], 0
+    for length in rows.lengths:
+        one = slice(at, at + length)
+        mask = None
+        if rows.window is not None and length > rows.window:
+            place = torch.arange(length, device=q.device)
+            distance = place[:, None] - place[None, :]
+            mask = (distance >= 0) & (distance < rows.window)
+        mixed.append(
+            scaled_dot_product_attention(
+                q[:, :, one], k[:, :, one], v[:, :, one], attn_mask=mask, is_causal=mask is None
+            )
+        )
+        at += length
+    return torch.cat(mixed, 2)[0].transpose(0, 1)
 
 
-@cache
-def _has_varlen() -> bool:
-    try:
-        import torch.nn.attention.varlen
-    except ImportError:
+def _fits(window: int | None) -> bool:
+    """Whether torch has a kernel for packed documents, and one that knows of windows if needed."""
+    if importlib.util.find_spec("torch.nn.attention.varlen") is None:
         return False
-    return hasattr(torch.nn.attention.varlen, "varlen_attn")
+    return window is None or "window_size" in _kernel(window)[1]
 
 
 @cache
-def _varlen() -> tuple[Any, dict[str, Any]]:
-    """The kernel, and how this version of torch is told to be causal."""
-    import inspect
-
+def _kernel(window: int | None) -> tuple[Any, dict[str, Any]]:
+    """The kernel, and how this version of torch is told to be causal within a window."""
     from torch.nn.attention.varlen import varlen_attn
 
-    named = inspect.signature(varlen_attn).parameters
-    return varlen_attn, {"window_size": (-1, 0)} if "window_size" in named else {"is_causal": True}
+    if "window_size" in inspect.signature(varlen_attn).parameters:
+        return varlen_attn, {"window_size": (-1 if window is None else window - 1, 0)}
+    return varlen_attn, {"is_causal": True}

@@ -9,39 +9,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.fused import falcon, llama, pointwise
+from harness.fused import falcon, gemma3, llama, pointwise
 from harness.fused.attention import documents
-from harness.fused.falcon import FalconLayer
-from harness.fused.layer import Layer, Row
-from harness.fused.linear import Grads
-from harness.fused.llama import LlamaLayer
-from harness.fused.pointwise import Norm
+from harness.fused.layer import Row, Stack, View
+from harness.fused.linear import Grads, spaced
 from harness.models.adapter import Adapter
+from harness.models.head import first_choice, plain_head
 from harness.models.load import Base
 from harness.records import Arm
+from harness.scorers.cross_entropy import token_losses
 from harness.tokens import TokenSample
 
 ALIGNMENT = 64
 """Rows are filled up to a multiple of this many tokens on a GPU: products like round sizes."""
 
-CHUNK_ELEMENTS = {"cuda": 1 << 27, "cpu": 1 << 24}
+CHUNK_ELEMENTS = {"cuda": 1 << 27, "cpu": 1 << 26}
 """Logits that exist at a time, by device: 256 MiB in bfloat16 on a GPU."""
+
+
+FAMILIES: dict[str, Any] = {"llama": llama, "falcon": falcon, "gemma3_text": gemma3}
+"""By `model_type`: modules with `stack(base, dense)`, `supported(config)` and `kept(config)`."""
 
 
 def kept(config: Any) -> int:
     """Elements a token that one layer keeps for its backward pass."""
-    return falcon.kept(config) if config.model_type == "falcon" else llama.kept(config)
+    elements: int = FAMILIES[config.model_type].kept(config)
+    return elements
 
 
 def supports(base: Base, adapter: Adapter) -> bool:
     """Whether the model and the adapter are ones whose step is written out here."""
-    from harness.training.loss import plain_head
-
     config = base.model.config
     lora = adapter.settings
     plain = not lora.use_dora and lora.bias == "none" and base.quantization in ("nf4", "none")
-    known = llama.supported(config) or falcon.supported(config)
-    return bool(known and plain and plain_head(base))
+    family = FAMILIES.get(config.model_type)
+    return bool(family and family.supported(config) and plain and plain_head(base))
 
 
 class Decoder:
@@ -55,22 +57,10 @@ class Decoder:
     def __init__(
         self, base: Base, adapter: Adapter, dense: bool, checkpointed: Callable[[int], int]
     ) -> None:
-        model: Any = base.decoder
-        config = base.model.config
         self.base = base
         self.checkpointed = checkpointed
-        kind: Any
-        if config.model_type == "falcon":
-            kind, layers, self.embedding = FalconLayer, model.h, model.word_embeddings
-            last = model.ln_f
-            self.norm = Norm(last.weight.data, last.bias.data, last.eps)
-        else:
-            kind, layers, self.embedding = LlamaLayer, model.layers, model.embed_tokens
-            self.norm = Norm(model.norm.weight.data, None, model.norm.variance_epsilon)
-        self.rotary: Any = model.rotary_emb
-        self.layers: list[Layer] = [
-            kind(module, config, dense, base.dtype, index) for index, module in enumerate(layers)
-        ]
+        self.stack: Stack = FAMILIES[base.model.config.model_type].stack(base, dense)
+        self.layers = self.stack.layers
         self.tail = max(layer.tail for layer in self.layers)
         self.places = [p for layer in self.layers for g in layer.linears for p in g.places()]
         self.grads = Grads()
@@ -78,8 +68,9 @@ class Decoder:
     @torch.no_grad()
     def refresh(self) -> None:
         """Take over the adapter's values as they are now: once before a step's rows."""
-        for parameter, place, factor in self.places:
-            place.copy_(parameter if factor == 1.0 else parameter * factor)
+        values = torch._foreach_mul([p for p, _, _ in self.places], [f for _, _, f in self.places])
+        for (_, place, _), value in zip(self.places, values, strict=True):
+            place.copy_(value)
 
     def use(self, arm: Arm) -> None:
         """Compute as `arm`: without the adapter's term as "base"."""
@@ -93,9 +84,11 @@ class Decoder:
 
         call: seed of the dropout. Returns the summed nll (float32).
         """
-        row, ids, predict, labels = self._row(samples, call)
+        # Attention's kernel is quicker where neighbours are of about the same length.
+        ordered = sorted(samples, key=lambda sample: len(sample.ids))
+        row, ids, predict, labels = self._row(ordered, call)
         again = self.checkpointed(len(ids))
-        h, d = self.embedding(ids), None
+        h, d = self.stack.embedding(ids), None
         kept: list[Any] = []
         for index, layer in enumerate(self.layers):
             if index < again:
@@ -109,11 +102,11 @@ class Decoder:
         picked = h.index_select(0, predict) + d.index_select(0, predict)
         del h, d
         states = torch.empty_like(picked)
-        pointwise.norm(picked, None, self.norm, states)
+        pointwise.norm(picked, None, self.stack.norm, states)
         nll, g_states = self._head(states, labels, scale)
         g_picked = torch.zeros_like(picked)
-        pointwise.norm_backward(g_states, picked, self.norm, g_picked)
-        gh = picked.new_zeros(len(ids), picked.shape[1] + self.tail)
+        pointwise.norm_backward(g_states, picked, self.stack.norm, g_picked)
+        gh = spaced(len(ids), picked.shape[1] + self.tail, picked).zero_()
         gh[:, : picked.shape[1]].index_copy_(0, predict, g_picked)
         del picked, states, g_states, g_picked
         for index in reversed(range(len(self.layers))):
@@ -130,21 +123,21 @@ class Decoder:
         """nll [N] in nats (float32) of the samples' scored tokens, and whether each was the
         model's first choice [N]; no dropout."""
         row, ids, predict, labels = self._row(samples, -1)
-        h, d = self.embedding(ids), None
+        h, d = self.stack.embedding(ids), None
         for layer in self.layers:
             h, d, _ = layer.forward(h, d, row)
         assert d is not None
         picked = h.index_select(0, predict) + d.index_select(0, predict)
         states = torch.empty_like(picked)
-        pointwise.norm(picked, None, self.norm, states)
+        pointwise.norm(picked, None, self.stack.norm, states)
         weight = self.base.head_weight
         nll, correct = [], []
         step = self._chunk(weight)
         for at in range(0, len(states), step):
             logits = states[at : at + step].to(weight.dtype) @ weight.T
             wanted = labels[at : at + step]
-            correct.append(logits.argmax(-1) == wanted)
-            nll.append(torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="none"))
+            correct.append(first_choice(logits) == wanted)
+            nll.append(token_losses(logits, wanted))
         return torch.cat(nll), torch.cat(correct)
 
     def _chunk(self, weight: Tensor) -> int:
@@ -180,11 +173,13 @@ class Decoder:
             ids = np.concatenate([ids, np.zeros(spare, dtype=np.int64)])
         positions = np.concatenate([np.arange(length) for length in lengths])
         moved = to_device([ids, positions, predict, labels], device)
-        cos, sin = self.rotary(self.embedding.weight[:1, :1].float()[None], moved[1][None])
-        half = cos.shape[-1] // 2
-        angles = [x[0, :, :half].float().contiguous() for x in (cos, sin)]
-        where = documents(lengths, device, self.base.dtype)
-        return Row(angles[0], angles[1], where, call), moved[0], moved[2], moved[3]
+        views = {}
+        for kind, window in self.stack.windows.items():
+            angles = self.stack.angles(moved[1][None], kind)
+            half = angles[0].shape[-1] // 2
+            cos, sin = (x[0, :, :half].float().contiguous() for x in angles)
+            views[kind] = View(cos, sin, documents(lengths, device, self.base.dtype, window))
+        return Row(views, call), moved[0], moved[2], moved[3]
 
 
 def to_device(arrays: Sequence[Any], device: torch.device) -> list[Tensor]:

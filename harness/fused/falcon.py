@@ -10,9 +10,10 @@ from torch import Tensor
 
 from harness.fused import pointwise
 from harness.fused.attention import Attention, attend
-from harness.fused.layer import Layer, Row, side_by_side, stacked
+from harness.fused.layer import Layer, Row, Stack, side_by_side, stacked
 from harness.fused.linear import Grads, Group
 from harness.fused.pointwise import Norm
+from harness.models.load import Base
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ class FalconLayer(Layer):
 
     def __init__(self, module: Any, config: Any, dense: bool, dtype: torch.dtype, seed: int):
         own, mlp, norm = module.self_attention, module.mlp, module.input_layernorm
-        self.norm = Norm(norm.weight.data, norm.bias.data, norm.eps)
+        self.norm = _layer_norm(norm)
         self.heads = config.num_attention_heads
         self.size = config.hidden_size // config.num_attention_heads
         into = stacked([own.query_key_value, mlp.dense_h_to_4h])
@@ -40,25 +41,22 @@ class FalconLayer(Layer):
         self.into = Group(into, dense, dtype, 2 * seed)
         self.back = Group(back, dense, dtype, 2 * seed + 1)
         self.qkv = into[0].rows.stop
+        self.tail = self.back.rank
 
     @property
     def linears(self) -> list[Group]:
         return [self.into, self.back]
 
-    @property
-    def tail(self) -> int:
-        return self.back.rank
-
     def forward(self, h: Tensor, d: Tensor | None, row: Row) -> tuple[Tensor, Tensor, Saved]:
-        tokens, width = h.shape
+        (tokens, width), view = h.shape, row.views[self.kind]
         x = self.into.input(tokens)
         h = pointwise.norm(h, d, self.norm, x[:, :width])
         y = self.into.forward(x, row.call)
         heads = y[:, : self.qkv].view(tokens, self.heads + 2, self.size)
         turned = heads[:, : self.heads + 1]
-        pointwise.rotate(turned, turned, row.cos, row.sin)
+        pointwise.rotate(turned, turned, view.cos, view.sin)
         attention = attend(
-            heads[:, : self.heads], heads[:, self.heads : -1], heads[:, -1:], row.documents
+            heads[:, : self.heads], heads[:, self.heads : -1], heads[:, -1:], view.documents
         )
         z = self.back.input(tokens)
         pointwise.copy(attention.out.detach().reshape(tokens, -1), z[:, :width])
@@ -66,21 +64,41 @@ class FalconLayer(Layer):
         return h, self.back.forward(z, row.call), Saved(h, x, y, attention, z)
 
     def backward(self, gh: Tensor, saved: Saved, row: Row, into: Grads, first: bool) -> None:
-        tokens, width = saved.h.shape
-        gz = self.back.backward(gh[:, : width + self.back.rank], saved.z, row.call, into)
-        g_mixed = gz[:, :width].view(tokens, self.heads, self.size)
-        gq, gk, gv = saved.attention.backward(g_mixed)
+        (tokens, width), view = saved.h.shape, row.views[self.kind]
+        g = gh[:, : width + self.back.rank]
+        g_mixed, g_inside = self.back.backward(g, saved.z, row.call, into)
+        gq, gk, gv = saved.attention.backward(g_mixed.view(tokens, self.heads, self.size))
         gy = self.into.grad(tokens)
         heads = gy[:, : self.qkv].view(tokens, self.heads + 2, self.size)
-        pointwise.rotate(gq, heads[:, : self.heads], row.cos, row.sin, -1)
-        pointwise.rotate(gk, heads[:, self.heads : -1], row.cos, row.sin, -1)
+        pointwise.rotate(gq, heads[:, : self.heads], view.cos, view.sin, -1)
+        pointwise.rotate(gk, heads[:, self.heads : -1], view.cos, view.sin, -1)
         heads[:, -1:] = gv
         pointwise.gelu_backward(
-            gz[:, width:], saved.y[:, self.qkv :], gy[:, self.qkv : self.into.outputs]
+            g_inside, saved.y[:, self.qkv :], gy[:, self.qkv : self.into.outputs]
         )
-        gx = self.into.backward(gy, saved.x, row.call, into, wanted=not first)
-        if not first:
+        for gx in self.into.backward(gy, saved.x, row.call, into, wanted=not first):
             pointwise.norm_backward(gx, saved.h, self.norm, gh[:, :width])
+
+
+def _layer_norm(module: Any) -> Norm:
+    return Norm(module.weight.data, module.bias.data, module.eps)
+
+
+def stack(base: Base, dense: bool) -> Stack:
+    """The decoder of a falcon."""
+    model: Any = base.decoder
+    layers = [
+        FalconLayer(module, base.model.config, dense, base.dtype, index)
+        for index, module in enumerate(model.h)
+    ]
+    like = model.word_embeddings.weight[:1, :1].float()[None]
+    return Stack(
+        layers=list(layers),
+        embedding=model.word_embeddings,
+        norm=_layer_norm(model.ln_f),
+        angles=lambda positions, kind: model.rotary_emb(like, positions),
+        windows={"": None},
+    )
 
 
 def kept(config: Any) -> int:

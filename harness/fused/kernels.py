@@ -108,30 +108,56 @@ def _rotate(source, target, cos, sin, heads, source_row, source_head, target_row
 
 
 @triton.jit
-def _gated_forward(gate, up, out, width, row_in, row_out, BLOCK: tl.constexpr):
+def _switch(g, TANH: tl.constexpr):
+    # sigmoid(z) and dz/dg, as in pointwise._switch.
+    if TANH:
+        scale = 1.5957691216057308
+        square = g * g
+        s = tl.sigmoid(scale * g * (1 + 0.044715 * square))
+        slope = scale * (1 + 0.134145 * square)
+    else:
+        s = tl.sigmoid(g)
+        slope = 1.0
+    return s, slope
+
+
+@triton.jit
+def _gated_forward(gate, up, out, width, row_in, row_out,
+                   TANH: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width
     g = tl.load(gate + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
     u = tl.load(up + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(
-        out + row * row_out + at, (g * tl.sigmoid(g) * u).to(out.dtype.element_ty), mask=inside
-    )
+    s, _ = _switch(g, TANH)
+    tl.store(out + row * row_out + at, (g * s * u).to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def _gated_backward(grad, gate, up, out_gate, out_up, width, row_grad, row_in, row_out,
-                    BLOCK: tl.constexpr):  # fmt: skip
+                    TANH: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width
     d = tl.load(grad + row * row_grad + at, mask=inside, other=0.0).to(tl.float32)
     g = tl.load(gate + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
     u = tl.load(up + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
-    s = tl.sigmoid(g)
+    s, slope = _switch(g, TANH)
     kind = out_gate.dtype.element_ty
-    tl.store(out_gate + row * row_out + at, (d * u * s * (1 + g * (1 - s))).to(kind), mask=inside)
+    rise = s * (1 + g * (1 - s) * slope)
+    tl.store(out_gate + row * row_out + at, (d * u * rise).to(kind), mask=inside)
     tl.store(out_up + row * row_out + at, (d * g * s).to(kind), mask=inside)
+
+
+@triton.jit
+def _normal(v):
+    # Phi(v) and exp(-v^2 / 2). erf by Abramowitz and Stegun, Handbook of Mathematical Functions
+    # (1964), 7.1.26: off by at most 1.5e-7, and it shares its exponential with the density.
+    e = tl.exp(-0.5 * v * v)
+    t = 1.0 / (1.0 + 0.3275911 * 0.7071067811865476 * tl.abs(v))
+    series = 1.421413741 + t * (-1.453152027 + t * 1.061405429)
+    above = 0.5 * e * t * (0.254829592 + t * (-0.284496736 + t * series))
+    return tl.where(v >= 0, 1.0 - above, above), e
 
 
 @triton.jit
@@ -140,8 +166,8 @@ def _gelu_forward(x, out, width, row_in, row_out, BLOCK: tl.constexpr):
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width
     v = tl.load(x + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
-    value = 0.5 * v * (1 + tl.erf(v * 0.7071067811865476))
-    tl.store(out + row * row_out + at, value.to(out.dtype.element_ty), mask=inside)
+    below, _ = _normal(v)
+    tl.store(out + row * row_out + at, (v * below).to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -151,9 +177,8 @@ def _gelu_backward(grad, x, out, width, row_grad, row_in, row_out, BLOCK: tl.con
     inside = at < width
     d = tl.load(grad + row * row_grad + at, mask=inside, other=0.0).to(tl.float32)
     v = tl.load(x + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
-    slope = 0.5 * (1 + tl.erf(v * 0.7071067811865476)) + v * 0.3989422804014327 * tl.exp(
-        -0.5 * v * v
-    )
+    below, e = _normal(v)
+    slope = below + v * 0.3989422804014327 * e
     tl.store(out + row * row_out + at, (d * slope).to(out.dtype.element_ty), mask=inside)
 
 
@@ -224,6 +249,14 @@ def _blocks(width: int) -> dict[str, int]:
 
 
 def norm(h: Tensor, d: Tensor | None, norm: Any, x: Tensor) -> Tensor:
+    if h.dim() == 3:
+        for one, out in zip(h.unbind(1), x.unbind(1), strict=True):
+            _one_norm(one, None, norm, out)
+        return h
+    return _one_norm(h, d, norm, x)
+
+
+def _one_norm(h: Tensor, d: Tensor | None, norm: Any, x: Tensor) -> Tensor:
     rows, width = h.shape
     total = h if d is None else torch.empty_like(h)
     other = h if d is None else d
@@ -237,6 +270,10 @@ def norm(h: Tensor, d: Tensor | None, norm: Any, x: Tensor) -> Tensor:
 
 
 def norm_backward(gx: Tensor, h: Tensor, norm: Any, gh: Tensor) -> None:
+    if gx.dim() == 3:
+        for each in zip(gx.unbind(1), h.unbind(1), gh.unbind(1), strict=True):
+            norm_backward(each[0], each[1], norm, each[2])
+        return
     rows, width = gx.shape
     _norm_backward[(rows,)](
         gx, h, norm.weight, gh, width, norm.eps, gx.stride(0), h.stride(0), gh.stride(0),
@@ -264,16 +301,18 @@ def _grid(x: Tensor, block: int) -> tuple[int, int]:
     return len(x), triton.cdiv(x.shape[1], block)
 
 
-def gated(gate: Tensor, up: Tensor, out: Tensor) -> None:
+def gated(gate: Tensor, up: Tensor, out: Tensor, tanh: bool) -> None:
     _gated_forward[_grid(gate, 1024)](
-        gate, up, out, gate.shape[1], gate.stride(0), out.stride(0), BLOCK=1024
+        gate, up, out, gate.shape[1], gate.stride(0), out.stride(0), TANH=tanh, BLOCK=1024
     )
 
 
-def gated_backward(grad: Tensor, gate: Tensor, up: Tensor, g_gate: Tensor, g_up: Tensor) -> None:
+def gated_backward(
+    grad: Tensor, gate: Tensor, up: Tensor, g_gate: Tensor, g_up: Tensor, tanh: bool
+) -> None:
     _gated_backward[_grid(gate, 1024)](
         grad, gate, up, g_gate, g_up, gate.shape[1],
-        grad.stride(0), gate.stride(0), g_gate.stride(0), BLOCK=1024,
+        grad.stride(0), gate.stride(0), g_gate.stride(0), TANH=tanh, BLOCK=1024,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,33 +11,43 @@ from torch import Tensor
 
 from harness.fused.attention import Documents
 from harness.fused.linear import Grads, Group, Part, part
+from harness.fused.pointwise import Norm
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What every layer reads of a packed row of T tokens.
+class View:
+    """How the layers of one kind see a packed row of T tokens.
 
-    cos, sin: [T, K / 2] of the rotary embedding, float32. call: seed of this row's dropout.
+    cos, sin: [T, K / 2] of the rotary embedding, float32.
     """
 
     cos: Tensor
     sin: Tensor
     documents: Documents
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What every layer reads of a packed row. views: by the layers' kind. call: seed of this row's
+    dropout."""
+
+    views: dict[str, View]
     call: int
 
 
 class Layer(ABC):
-    """A decoder layer with its gradient."""
+    """A decoder layer with its gradient.
+
+    kind: which of a row's views it has. tail: columns that `gh` must have beside the width.
+    """
+
+    kind = ""
+    tail = 0
 
     @property
     @abstractmethod
     def linears(self) -> list[Group]:
         """Its groups of linears."""
-
-    @property
-    @abstractmethod
-    def tail(self) -> int:
-        """Columns that `gh` must have beside the hidden width."""
 
     @abstractmethod
     def forward(self, h: Tensor, d: Tensor | None, row: Row) -> tuple[Tensor, Tensor, Any]:
@@ -48,6 +58,21 @@ class Layer(ABC):
     def backward(self, gh: Tensor, saved: Any, row: Row, into: Grads, first: bool) -> None:
         """gh [T, D + tail]: the gradient of the stream after this layer becomes that before it.
         first: nothing before this layer is trained, so that its input's gradient is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A decoder as its parts.
+
+    norm: after the last layer. angles: cos and sin [1, T, K] at positions [1, T], for a kind.
+    windows: tokens that the layers of a kind look back at most, or None.
+    """
+
+    layers: list[Layer]
+    embedding: Any
+    norm: Norm
+    angles: Callable[[Tensor, str], tuple[Tensor, Tensor]]
+    windows: dict[str, int | None]
 
 
 def stacked(modules: Sequence[Any]) -> list[Part]:

@@ -22,6 +22,16 @@ from torch import Tensor, nn
 
 from harness.fused.pointwise import kernels_for
 
+PITCH = 128
+"""Rows of what products read begin at multiples of this many elements: a GPU's loads are then
+whole cache lines."""
+
+
+def spaced(rows: int, columns: int, like: Tensor) -> Tensor:
+    """An empty tensor [rows, columns] of the type of `like`, its rows PITCH elements or a multiple
+    of that apart."""
+    return like.new_empty(rows, -(-columns // PITCH) * PITCH)[:, :columns]
+
 
 @dataclass(slots=True)
 class Part:
@@ -97,8 +107,8 @@ class Group:
         device = self.parts[0].linear.weight.device
         self.matrix: Tensor | None = None
         if dense:
-            shape = (self.outputs + self.rank, self.inputs + self.rank)
-            self.matrix = torch.zeros(shape, dtype=dtype, device=device)
+            like = torch.empty(0, dtype=dtype, device=device)
+            self.matrix = spaced(self.outputs + self.rank, self.inputs + self.rank, like).zero_()
             for p in self.parts:
                 home = self.matrix[p.rows, p.columns]
                 home.copy_(dense_weight(p.linear))
@@ -121,11 +131,11 @@ class Group:
 
     def input(self, tokens: int) -> Tensor:
         """An empty buffer [T, I + R] for `forward`."""
-        return self.a.new_empty(tokens, self.inputs + self.rank)
+        return spaced(tokens, self.inputs + self.rank, self.a)
 
     def grad(self, tokens: int) -> Tensor:
         """An empty buffer [T, O + R] for `backward`."""
-        return self.a.new_empty(tokens, self.outputs + self.rank)
+        return spaced(tokens, self.outputs + self.rank, self.a)
 
     def forward(self, x: Tensor, call: int) -> Tensor:
         """y [T, O] of x [T, I + R], whose last R columns become x A'.
@@ -156,40 +166,44 @@ class Group:
             written.add(p.rows.start)
         return y.addmm_(tail, self.b.T) if self.rank else y
 
-    def backward(self, g: Tensor, x: Tensor, call: int, into: Grads, wanted: bool = True) -> Tensor:
-        """gx [T, I] of g [T, O + R], whose last R columns become g (s B); the parameters' go
-        to `into`. x: as `forward` left it. wanted: False leaves gx out (an empty tensor)."""
+    def backward(
+        self, g: Tensor, x: Tensor, call: int, into: Grads, wanted: bool = True
+    ) -> list[Tensor]:
+        """The gradient of each block of the input's columns (one where the linears share their
+        input, one a linear where they stand side by side), each [T, its columns].
+
+        g: [T, O + R], whose last R columns become g (s B). x: as `forward` left it. The
+        parameters' gradients go to `into`. wanted: False leaves the input's out.
+        """
         outer, tail = g[:, : self.outputs], g[:, self.outputs :]
         inner = x[:, : self.inputs]
         if self.rank:
             torch.mm(outer, self.b, out=tail)
             into.add(self, self._grad_a(tail, inner, call), product(outer.T, x[:, self.inputs :]))
         if not wanted:
-            return x.new_empty(0)
-        if self.matrix is not None and not self.dropout:
-            return g @ self.matrix[:, : self.inputs]
-        gx = self._through_base(outer)
-        if self.rank and not self.dropout:
-            return gx.addmm_(tail, self.a)
+            return []
+        found: dict[int, Tensor] = {}
         for p in self.parts:
-            if p.a is not None:
-                term = tail[:, p.ranks] @ self.a[p.ranks, p.columns]
-                gx[:, p.columns] += term * self._mask(p, call, len(x))
-        return gx
-
-    def _through_base(self, outer: Tensor) -> Tensor:
-        if self.matrix is not None:
-            return outer @ self.matrix[: self.outputs, : self.inputs]
-        gx = outer.new_empty(len(outer), self.inputs)
-        written: set[int] = set()
-        for p in self.parts:
-            weight = dense_weight(p.linear)
-            if p.columns.start in written:
-                gx[:, p.columns].addmm_(outer[:, p.rows], weight)
-            else:
-                torch.mm(outer[:, p.rows], weight, out=gx[:, p.columns])
-            written.add(p.columns.start)
-        return gx
+            home = p.columns.start
+            if self.matrix is None:
+                weight = dense_weight(p.linear)
+                if home in found:
+                    found[home].addmm_(outer[:, p.rows], weight)
+                else:
+                    found[home] = outer[:, p.rows] @ weight
+            elif home not in found:
+                # In a product of its own, so that each block is in one piece.
+                end = self.outputs if self.dropout else len(self.matrix)
+                found[home] = g[:, :end] @ self.matrix[:end, p.columns]
+        if self.rank and self.dropout:
+            for p in self.parts:
+                if p.a is not None:
+                    term = tail[:, p.ranks] @ self.a[p.ranks, p.columns]
+                    found[p.columns.start] += term * self._mask(p, call, len(x))
+        elif self.rank and self.matrix is None:
+            for home, gx in found.items():
+                gx.addmm_(tail, self.a[:, home : home + gx.shape[1]])
+        return list(found.values())
 
     def _grad_a(self, tail: Tensor, inner: Tensor, call: int) -> Tensor:
         if not self.dropout:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from harness.fused import pointwise
 from harness.fused.attention import Attention, attend
-from harness.fused.layer import Layer, Row, stacked
+from harness.fused.layer import Layer, Row, Stack, stacked
 from harness.fused.linear import Grads, Group
 from harness.fused.pointwise import Norm
+from harness.models.load import Base
 
 
 @dataclass(slots=True)
@@ -48,28 +49,25 @@ class LlamaLayer(Layer):
         self.qkv, self.o, self.gate_up, self.down = (
             Group(parts, dense, dtype, 4 * seed + i) for i, parts in enumerate(made)
         )
+        self.tail = max(self.o.rank, self.down.rank)
 
     @property
     def linears(self) -> list[Group]:
         return [self.qkv, self.o, self.gate_up, self.down]
 
-    @property
-    def tail(self) -> int:
-        return max(self.o.rank, self.down.rank)
-
     def forward(self, h: Tensor, d: Tensor | None, row: Row) -> tuple[Tensor, Tensor, Saved]:
-        tokens, width = h.shape
+        (tokens, width), view = h.shape, row.views[self.kind]
         x = self.qkv.input(tokens)
         h = pointwise.norm(h, d, self.norm1, x[:, :width])
         qkv = self.qkv.forward(x, row.call)
         heads = qkv.view(tokens, self.heads + 2 * self.groups, self.size)
         turned = heads[:, : self.heads + self.groups]
-        pointwise.rotate(turned, turned, row.cos, row.sin)
+        pointwise.rotate(turned, turned, view.cos, view.sin)
         attention = attend(
             heads[:, : self.heads],
             heads[:, self.heads : self.heads + self.groups],
             heads[:, self.heads + self.groups :],
-            row.documents,
+            view.documents,
         )
         mixed = self.o.input(tokens)
         pointwise.copy(attention.out.detach().reshape(tokens, -1), mixed[:, : self.o.inputs])
@@ -84,31 +82,47 @@ class LlamaLayer(Layer):
         return h2, d, Saved(h, x, attention, mixed, h2, x2, both, act)
 
     def backward(self, gh: Tensor, saved: Saved, row: Row, into: Grads, first: bool) -> None:
-        tokens, width = saved.h.shape
+        (tokens, width), view = saved.h.shape, row.views[self.kind]
         g = gh[:, : width + self.down.rank]
-        g_act = self.down.backward(g, saved.act, row.call, into)
+        (g_act,) = self.down.backward(g, saved.act, row.call, into)
         g_both = self.gate_up.grad(tokens)
         gate, up = saved.both.chunk(2, -1)
         half = gate.shape[1]
         pointwise.gated_backward(g_act, gate, up, g_both[:, :half], g_both[:, half : 2 * half])
-        gx = self.gate_up.backward(g_both, saved.x2, row.call, into)
+        (gx,) = self.gate_up.backward(g_both, saved.x2, row.call, into)
         del g_act, g_both
         pointwise.norm_backward(gx, saved.h2, self.norm2, gh[:, :width])
-        g_mixed = self.o.backward(gh[:, : width + self.o.rank], saved.mixed, row.call, into)
+        (g_mixed,) = self.o.backward(gh[:, : width + self.o.rank], saved.mixed, row.call, into)
         gq, gk, gv = saved.attention.backward(g_mixed.view(tokens, self.heads, self.size))
         g_qkv = self.qkv.grad(tokens)
         heads = g_qkv[:, : self.qkv.outputs].view(tokens, -1, self.size)
         at = self.heads + self.groups
-        pointwise.rotate(gq, heads[:, : self.heads], row.cos, row.sin, -1)
-        pointwise.rotate(gk, heads[:, self.heads : at], row.cos, row.sin, -1)
+        pointwise.rotate(gq, heads[:, : self.heads], view.cos, view.sin, -1)
+        pointwise.rotate(gk, heads[:, self.heads : at], view.cos, view.sin, -1)
         pointwise.copy(gv.reshape(tokens, -1), heads[:, at:].flatten(1))
-        gx = self.qkv.backward(g_qkv, saved.x, row.call, into, wanted=not first)
-        if not first:
+        for gx in self.qkv.backward(g_qkv, saved.x, row.call, into, wanted=not first):
             pointwise.norm_backward(gx, saved.h, self.norm1, gh[:, :width])
 
 
 def _rms(module: nn.Module) -> Norm:
     return Norm(module.weight.data, None, module.variance_epsilon)  # type: ignore[arg-type]
+
+
+def stack(base: Base, dense: bool) -> Stack:
+    """The decoder of a llama."""
+    model: Any = base.decoder
+    layers = [
+        LlamaLayer(module, base.model.config, dense, base.dtype, index)
+        for index, module in enumerate(model.layers)
+    ]
+    like = model.embed_tokens.weight[:1, :1].float()[None]
+    return Stack(
+        layers=list(layers),
+        embedding=model.embed_tokens,
+        norm=_rms(model.norm),
+        angles=lambda positions, kind: model.rotary_emb(like, positions),
+        windows={"": None},
+    )
 
 
 def kept(config: Any) -> int:

@@ -8,12 +8,16 @@ Arithmetic is in float32, results are rounded to the type of the tensor that tak
 from __future__ import annotations
 
 import importlib.util
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+TANH = 2 * math.sqrt(2 / math.pi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ def kernels_for(x: Tensor) -> Any:
 
 
 def norm(h: Tensor, d: Tensor | None, norm: Norm, x: Tensor) -> Tensor:
-    """x[:] = norm(h + d); returns h + d (h itself where d is None). All [T, D]."""
+    """x[:] = norm(h + d); returns h + d (h itself where d is None). All [T, D], or [T, H, D]
+    where d is None: each of H heads apart."""
     if fast := kernels_for(h):
         total: Tensor = fast.norm(h, d, norm, x)
         return total
@@ -52,7 +57,7 @@ def norm(h: Tensor, d: Tensor | None, norm: Norm, x: Tensor) -> Tensor:
 
 
 def norm_backward(gx: Tensor, h: Tensor, norm: Norm, gh: Tensor) -> None:
-    """gh += the gradient of norm(h) where that of its result is gx. All [T, D]."""
+    """gh += the gradient of norm(h) where that of its result is gx. All [T, D] or [T, H, D]."""
     if fast := kernels_for(h):
         fast.norm_backward(gx, h, norm, gh)
         return
@@ -94,23 +99,45 @@ def copy(source: Tensor, target: Tensor) -> None:
     target.copy_(source)
 
 
-def gated(gate: Tensor, up: Tensor, out: Tensor) -> None:
-    """out[:] = silu(gate) * up; all [T, F]."""
+def gated(gate: Tensor, up: Tensor, out: Tensor, tanh: bool = False) -> None:
+    """out[:] = silu(gate) * up, or with `tanh` gelu(gate) * up in its tanh form; all [T, F]."""
     if fast := kernels_for(gate):
-        fast.gated(gate, up, out)
+        fast.gated(gate, up, out, tanh)
         return
-    out.copy_(torch.nn.functional.silu(gate.float()) * up.float())
+    for at in _blocks(gate):
+        g = gate[at].float()
+        s, _ = _switch(g, tanh)
+        out[at].copy_(s.mul_(g).mul_(up[at]))
 
 
-def gated_backward(grad: Tensor, gate: Tensor, up: Tensor, g_gate: Tensor, g_up: Tensor) -> None:
+def gated_backward(
+    grad: Tensor, gate: Tensor, up: Tensor, g_gate: Tensor, g_up: Tensor, tanh: bool = False
+) -> None:
     """The gradients of `gated` into g_gate and g_up, all [T, F]."""
     if fast := kernels_for(gate):
-        fast.gated_backward(grad, gate, up, g_gate, g_up)
+        fast.gated_backward(grad, gate, up, g_gate, g_up, tanh)
         return
-    d, g = grad.float(), gate.float()
-    s = torch.sigmoid(g)
-    g_gate.copy_(d * up.float() * s * (1 + g * (1 - s)))
-    g_up.copy_(d * g * s)
+    for at in _blocks(gate):
+        d, g = grad[at].float(), gate[at].float()
+        s, slope = _switch(g, tanh)
+        g_up[at].copy_(s * g * d)
+        g_gate[at].copy_(slope.mul_(1 - s).mul_(g).add_(1).mul_(s).mul_(d).mul_(up[at]))
+
+
+def _blocks(x: Tensor, elements: int = 1 << 16) -> Iterator[slice]:
+    """Rows of x a few at a time, so that what is made of them on the way stays in a cache."""
+    rows = max(1, elements // x.shape[1])
+    return (slice(at, at + rows) for at in range(0, len(x), rows))
+
+
+def _switch(g: Tensor, tanh: bool) -> tuple[Tensor, Tensor]:
+    """sigmoid(z) and dz/dg, where g sigmoid(z) is the activation: z = g for silu, and
+    z = 2 sqrt(2 / pi) (g + 0.044715 g^3) for gelu's tanh form."""
+    if not tanh:
+        return torch.sigmoid(g), torch.ones_like(g)
+    square = g * g
+    z = (square * (TANH * 0.044715)).add_(TANH).mul_(g)
+    return torch.sigmoid(z), square.mul_(TANH * 0.134145).add_(TANH)
 
 
 def gelu(x: Tensor, out: Tensor) -> None:
@@ -118,7 +145,8 @@ def gelu(x: Tensor, out: Tensor) -> None:
     if fast := kernels_for(x):
         fast.gelu(x, out)
         return
-    out.copy_(torch.nn.functional.gelu(x.float()))
+    for at in _blocks(x):
+        out[at].copy_(torch.nn.functional.gelu(x[at].float()))
 
 
 def gelu_backward(grad: Tensor, x: Tensor, out: Tensor) -> None:
@@ -126,7 +154,8 @@ def gelu_backward(grad: Tensor, x: Tensor, out: Tensor) -> None:
     if fast := kernels_for(x):
         fast.gelu_backward(grad, x, out)
         return
-    out.copy_(torch.ops.aten.gelu_backward(grad.float(), x.float()))
+    for at in _blocks(x):
+        out[at].copy_(torch.ops.aten.gelu_backward(grad[at].float(), x[at].float()))
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
@@ -134,9 +163,12 @@ def cross_entropy(logits: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
     if fast := kernels_for(logits):
         nll: Tensor = fast.cross_entropy(logits, labels, scale)
         return nll
-    logp = torch.log_softmax(logits.float(), -1)
-    nll = -logp.gather(1, labels[:, None])[:, 0]
-    p = logp.exp_()
-    p.scatter_add_(1, labels[:, None], torch.full_like(nll[:, None], -1.0))
-    logits.copy_(p * scale)
+    nll = torch.empty(len(labels), dtype=torch.float32, device=logits.device)
+    for at in _blocks(logits, 1 << 21):
+        picked = labels[at, None]
+        logp = torch.log_softmax(logits[at].float(), -1)
+        nll[at] = -logp.gather(1, picked)[:, 0]
+        p = logp.exp_()
+        p.scatter_add_(1, picked, torch.full_like(picked, -1, dtype=p.dtype))
+        logits[at].copy_(p.mul_(scale))
     return nll

@@ -14,10 +14,10 @@ from harness.config.schema import DecodingConfig
 from harness.errors import RunError
 from harness.generation.engine import Say, Tick
 from harness.models.adapter import Adapter
+from harness.models.head import first_choice, head_logits
 from harness.models.load import Base
 from harness.records import Arm, Example, Generation, SampleLoss
 from harness.tokens import Codec
-from harness.training.loss import first_choice, head_logits
 from harness.training.planning import RowPlan, measuring_plan
 from harness.training.rows import plan_rows
 from harness.training.step import token_losses

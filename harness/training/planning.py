@@ -133,11 +133,8 @@ def plan_for(
     layers = int(base.model.config.num_hidden_layers)
     longest = max(lengths)
     if base.device.type != "cuda" or not fused:
-        # Rows long enough to keep the hardware busy; a CPU is so with little, and without a kernel
-        # for packed rows long ones cost the square of their length in attention.
-        rows = 256 if base.device.type == "cpu" else 4096
         plan = RowPlan(
-            row_tokens=wanted.row_tokens or rows,
+            row_tokens=wanted.row_tokens or _usual_rows(base, fused),
             dense=fused and wanted.dense is not False,
             checkpointed=layers if wanted.checkpointing == "always" else 0,
             layers=layers,
@@ -154,11 +151,22 @@ def measuring_plan(base: Base, adapter: Adapter) -> RowPlan:
     from harness.fused.decoder import supports
 
     layers = int(base.model.config.num_hidden_layers)
-    rows = 256 if base.device.type == "cpu" else 4096
+    fused = supports(base, adapter)
     dense = base.quantization == "none" or base.device.type == "cpu"
-    plan = RowPlan(rows, dense, 0, layers, fused=supports(base, adapter))
+    plan = RowPlan(_usual_rows(base, fused), dense, 0, layers, fused=fused)
     plan.prepare(base, adapter)
     return plan
+
+
+def _usual_rows(base: Base, fused: bool) -> int:
+    """Tokens of a row where nothing is planned: enough to keep the hardware busy.
+
+    transformers' layers have no kernel for packed rows on a CPU: there a long row costs the square
+    of its length in attention.
+    """
+    if base.device.type == "cuda":
+        return 4096
+    return 1024 if fused else 256
 
 
 def _fastest(
@@ -225,6 +233,7 @@ class Shape:
     def of(cls, base: Base, adapter: Adapter) -> Shape:
         """The sizes of a loaded model."""
         from harness.fused.decoder import kept
+        from harness.fused.linear import PITCH
 
         names = [name for name in linear_names(base.model) if ".lora_" not in name]
         linears = [base.model.get_submodule(name) for name in names]
@@ -235,7 +244,7 @@ class Shape:
             linear=sum(i * o for i, o in sizes),
             head=base.head_weight.numel(),
             largest=max(i * o for i, o in sizes),
-            kept=kept(config) + 5 * adapter.settings.r,
+            kept=kept(config) + 4 * max(PITCH, adapter.settings.r),
             hidden=int(config.hidden_size),
             trainable=sum(p.numel() for p in adapter.parameters()),
             held=torch.cuda.memory_allocated(base.device),
