@@ -84,9 +84,7 @@ class Decoder:
 
         call: seed of the dropout. Returns the summed nll (float32).
         """
-        # Attention's kernel is quicker where neighbours are of about the same length.
-        ordered = sorted(samples, key=lambda sample: len(sample.ids))
-        row, ids, predict, labels = self._row(ordered, call)
+        row, ids, predict, labels = self._row(samples, call)
         again = self.checkpointed(len(ids))
         h, d = self.stack.embedding(ids), None
         kept: list[Any] = []
