@@ -1,4 +1,4 @@
-"""Causal attention within each document of a packed row, forward and backward."""
+"""Rotary embedding and causal attention within each document of a packed row, with gradients."""
 
 from __future__ import annotations
 
@@ -13,56 +13,112 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from harness.fused import pointwise
+
 
 @dataclass(frozen=True, slots=True)
 class Documents:
     """The documents of a row of T tokens, one after the other.
 
     lengths: tokens of each. window: how many tokens a query sees at most, itself included, or
-    None. starts: [n + 1] where they begin, from 0 to T, int32, where a kernel takes that.
+    None. Where a kernel of torch's takes them, starts: [n + 1] where they begin, from 0 to T,
+    int32; where ours does, tiles: as `flash.tiles` has them, int32.
     """
 
     lengths: tuple[int, ...]
     window: int | None
-    starts: Tensor | None
+    starts: Tensor | None = None
+    tiles: Tensor | None = None
 
 
 def documents(
-    lengths: Sequence[int], device: torch.device, dtype: torch.dtype, window: int | None = None
+    lengths: Sequence[int],
+    size: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    window: int | None = None,
 ) -> Documents:
-    """The documents of a row, for the kernel that `device` and `dtype` have."""
+    """The documents of a row, for the kernel that heads of `size` have on `device`."""
+    lengths = tuple(lengths)
     if window is not None and max(lengths) <= window:
         window = None
-    starts = None
-    if device.type == "cuda" and dtype != torch.float32 and _fits(window):
-        starts = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32).pin_memory()
-        starts = starts.to(device, non_blocking=True)
-    return Documents(tuple(lengths), window, starts)
+    if device.type != "cuda" or dtype == torch.float32:
+        return Documents(lengths, window)
+    flash = _flash(device)
+    if flash is not None and window is None and size in flash.SIZES:
+        return Documents(lengths, window, tiles=_moved(flash.tiles(lengths), device))
+    if not _fits(window):
+        return Documents(lengths, window)
+    starts = torch.tensor([0, *lengths]).cumsum(0)
+    return Documents(lengths, window, starts=_moved(starts, device))
+
+
+def _moved(values: Any, device: torch.device) -> Tensor:
+    """int32 on the device, without the host waiting for it."""
+    values = torch.as_tensor(values, dtype=torch.int32).pin_memory()
+    moved: Tensor = values.to(device, non_blocking=True)
+    return moved
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How the layers of one kind see a packed row of T tokens.
+
+    cos, sin: [T, K / 2] of the rotary embedding, float32.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    documents: Documents
 
 
 @dataclass(slots=True)
 class Attention:
-    """One call, kept for its gradient: q [T, H, K], k and v [T, G, K] with G dividing H."""
+    """One call, kept for its gradient: q [T, H, K], k and v [T, G, K] with G dividing H, q and k
+    turned; out [T, H, K]. lse: what our kernel's gradient needs. mixed: the result in the graph of
+    another's."""
 
     q: Tensor
     k: Tensor
     v: Tensor
     out: Tensor
+    lse: Tensor | None = None
+    mixed: Tensor | None = None
 
-    def backward(self, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q, k and v where that of the result is `grad` [T, H, K]."""
-        gq, gk, gv = torch.autograd.grad(self.out, (self.q, self.k, self.v), grad)
-        return gq, gk, gv
+    def backward(self, grad: Tensor, view: View, gq: Tensor, gk: Tensor, gv: Tensor) -> None:
+        """Where the gradient of the result is `grad` [T, H, K], those of what `attend` was given
+        into gq, gk and gv."""
+        if self.lse is not None:
+            assert view.documents.tiles is not None
+            _flash(grad.device).backward(
+                self.q, self.k, self.v, self.out, self.lse, view.documents.tiles, grad,
+                view.cos, view.sin, gq, gk, gv,
+            )  # fmt: skip
+            return
+        assert self.mixed is not None
+        found = torch.autograd.grad(self.mixed, (self.q, self.k, self.v), grad)
+        pointwise.rotate(found[0], gq, view.cos, view.sin, -1)
+        pointwise.rotate(found[1], gk, view.cos, view.sin, -1)
+        pointwise.copy(found[2].flatten(1), gv.flatten(1))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, rows: Documents) -> Attention:
-    """softmax(q k' / sqrt(K)) v within each document, causal; the result is `.out` [T, H, K].
+def attend(q: Tensor, k: Tensor, v: Tensor, view: View, out: Tensor) -> Attention:
+    """out[:] = softmax(q k' / sqrt(K)) v within each document, causal; all [T, heads, K].
 
-    Fewer key/value heads than query heads are shared by neighbours; one alone is never copied.
+    q and k are turned in place by the rotary embedding first. Fewer key/value heads than query
+    heads are shared by neighbours; one alone is never copied.
     """
+    pointwise.rotate(q, q, view.cos, view.sin)
+    pointwise.rotate(k, k, view.cos, view.sin)
+    rows = view.documents
+    if rows.tiles is not None:
+        lse = _flash(q.device).forward(q, k, v, out, rows.tiles)
+        return Attention(q, k, v, out, lse=lse)
     with torch.enable_grad():
         q, k, v = (each.detach().requires_grad_() for each in (q, k, v))
-        return Attention(q, k, v, _attend(q, _shared(k, q.shape[1]), _shared(v, q.shape[1]), rows))
+        mixed = _attend(q, _shared(k, q.shape[1]), _shared(v, q.shape[1]), rows)
+    pointwise.copy(mixed.detach().flatten(1), out.flatten(1))
+    return Attention(q, k, v, out, mixed=mixed)
 
 
 def _shared(x: Tensor, heads: int) -> Tensor:
@@ -96,6 +152,16 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Documents) -> Tensor:
         )
         at += length
     return torch.cat(mixed, 2)[0].transpose(0, 1)
+
+
+@cache
+def _flash(device: torch.device) -> Any:
+    """Our kernels, where `device` runs them."""
+    if importlib.util.find_spec("triton") is None or torch.cuda.get_device_capability(device) < (8,):
+        return None
+    from harness.fused import flash
+
+    return flash
 
 
 def _fits(window: int | None) -> bool:

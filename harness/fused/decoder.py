@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.fused import falcon, gemma3, llama, pointwise
-from harness.fused.attention import documents
-from harness.fused.layer import Row, Stack, View
+from harness.fused.attention import View, documents
+from harness.fused.layer import Row, Stack
 from harness.fused.linear import Grads, spaced
 from harness.models.adapter import Adapter
 from harness.models.head import first_choice, plain_head
@@ -104,7 +104,7 @@ class Decoder:
         nll, g_states = self._head(states, labels, scale)
         g_picked = torch.zeros_like(picked)
         pointwise.norm_backward(g_states, picked, self.stack.norm, g_picked)
-        gh = spaced(len(ids), picked.shape[1] + self.tail, picked).zero_()
+        gh = spaced(len(ids), picked.shape[1], self.tail, picked).zero_()
         gh[:, : picked.shape[1]].index_copy_(0, predict, g_picked)
         del picked, states, g_states, g_picked
         for index in reversed(range(len(self.layers))):
@@ -176,7 +176,8 @@ class Decoder:
             angles = self.stack.angles(moved[1][None], kind)
             half = angles[0].shape[-1] // 2
             cos, sin = (x[0, :, :half].float().contiguous() for x in angles)
-            views[kind] = View(cos, sin, documents(lengths, device, self.base.dtype, window))
+            apart = documents(lengths, self.stack.size, device, self.base.dtype, window)
+            views[kind] = View(cos, sin, apart)
         return Row(views, call), moved[0], moved[2], moved[3]
 
 

@@ -53,13 +53,9 @@ class FalconLayer(Layer):
         h = pointwise.norm(h, d, self.norm, x[:, :width])
         y = self.into.forward(x, row.call)
         heads = y[:, : self.qkv].view(tokens, self.heads + 2, self.size)
-        turned = heads[:, : self.heads + 1]
-        pointwise.rotate(turned, turned, view.cos, view.sin)
-        attention = attend(
-            heads[:, : self.heads], heads[:, self.heads : -1], heads[:, -1:], view.documents
-        )
         z = self.back.input(tokens)
-        pointwise.copy(attention.out.detach().reshape(tokens, -1), z[:, :width])
+        out = z[:, :width].unflatten(1, (self.heads, self.size))
+        attention = attend(*heads.split([self.heads, 1, 1], 1), view, out)
         pointwise.gelu(y[:, self.qkv :], z[:, width : self.back.inputs])
         return h, self.back.forward(z, row.call), Saved(h, x, y, attention, z)
 
@@ -67,12 +63,10 @@ class FalconLayer(Layer):
         (tokens, width), view = saved.h.shape, row.views[self.kind]
         g = gh[:, : width + self.back.rank]
         g_mixed, g_inside = self.back.backward(g, saved.z, row.call, into)
-        gq, gk, gv = saved.attention.backward(g_mixed.view(tokens, self.heads, self.size))
         gy = self.into.grad(tokens)
         heads = gy[:, : self.qkv].view(tokens, self.heads + 2, self.size)
-        pointwise.rotate(gq, heads[:, : self.heads], view.cos, view.sin, -1)
-        pointwise.rotate(gk, heads[:, self.heads : -1], view.cos, view.sin, -1)
-        heads[:, -1:] = gv
+        g_mixed = g_mixed.view(tokens, self.heads, self.size)
+        saved.attention.backward(g_mixed, view, *heads.split([self.heads, 1, 1], 1))
         pointwise.gelu_backward(
             g_inside, saved.y[:, self.qkv :], gy[:, self.qkv : self.into.outputs]
         )
@@ -96,6 +90,7 @@ def stack(base: Base, dense: bool) -> Stack:
         layers=list(layers),
         embedding=model.word_embeddings,
         norm=_layer_norm(model.ln_f),
+        size=layers[0].size,
         angles=lambda positions, kind: model.rotary_emb(like, positions),
         windows={"": None},
     )
@@ -105,7 +100,7 @@ def kept(config: Any) -> int:
     """Elements a token that a layer keeps for its backward pass, the adapter's columns apart."""
     hidden, inner = config.hidden_size, config.ffn_hidden_size
     qkv = hidden + 2 * hidden // config.num_attention_heads
-    return int(4 * hidden + qkv + 2 * inner)
+    return int(3 * hidden + qkv + 2 * inner)
 
 
 def supported(config: Any) -> bool:

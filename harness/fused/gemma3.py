@@ -80,12 +80,11 @@ class GemmaLayer(Layer):
         turned = heads.new_empty(tokens, at, self.size)
         pointwise.norm(heads[:, : self.heads], None, self.q_norm, turned[:, : self.heads])
         pointwise.norm(heads[:, self.heads : at], None, self.k_norm, turned[:, self.heads :])
-        pointwise.rotate(turned, turned, view.cos, view.sin)
-        attention = attend(
-            turned[:, : self.heads], turned[:, self.heads :], heads[:, at:], view.documents
-        )
         mixed = self.o.input(tokens)
-        pointwise.copy(attention.out.detach().reshape(tokens, -1), mixed[:, : self.o.inputs])
+        out = mixed[:, : self.o.inputs].unflatten(1, (self.heads, self.size))
+        attention = attend(
+            turned[:, : self.heads], turned[:, self.heads :], heads[:, at:], view, out
+        )
         a = self.o.forward(mixed, row.call)
         d = torch.empty_like(a)
         pointwise.norm(a, None, after, d)
@@ -104,7 +103,7 @@ class GemmaLayer(Layer):
         (tokens, width), view = saved.h.shape, row.views[self.kind]
         before, after, before2, after2 = self.norms
         stream = gh[:, :width]
-        g_f = spaced(tokens, width + self.down.rank, gh).zero_()
+        g_f = spaced(tokens, width, self.down.rank, gh).zero_()
         pointwise.norm_backward(stream, saved.f, after2, g_f[:, :width])
         (g_act,) = self.down.backward(g_f, saved.act, row.call, into)
         g_both = self.gate_up.grad(tokens)
@@ -115,22 +114,23 @@ class GemmaLayer(Layer):
         (gx,) = self.gate_up.backward(g_both, saved.x2, row.call, into)
         del g_f, g_act, g_both
         pointwise.norm_backward(gx, saved.h2, before2, stream)
-        g_a = spaced(tokens, width + self.o.rank, gh).zero_()
+        g_a = spaced(tokens, width, self.o.rank, gh).zero_()
         pointwise.norm_backward(stream, saved.a, after, g_a[:, :width])
         (g_mixed,) = self.o.backward(g_a, saved.mixed, row.call, into)
-        gq, gk, gv = saved.attention.backward(g_mixed.view(tokens, self.heads, self.size))
         g_qkv = self.qkv.grad(tokens).zero_()
         heads = g_qkv[:, : self.qkv.outputs].view(tokens, -1, self.size)
         at = self.heads + self.groups
-        parts = (
-            (gq, slice(0, self.heads), self.q_norm),
-            (gk, slice(self.heads, at), self.k_norm),
-        )
-        for grad, which, norm in parts:
-            back = torch.empty_like(grad)
-            pointwise.rotate(grad, back, view.cos, view.sin, -1)
+        turned = heads.new_empty(tokens, at, self.size)
+        saved.attention.backward(
+            g_mixed.view(tokens, self.heads, self.size), view,
+            turned[:, : self.heads], turned[:, self.heads :], heads[:, at:],
+        )  # fmt: skip
+        for norm, which in (
+            (self.q_norm, slice(0, self.heads)),
+            (self.k_norm, slice(self.heads, at)),
+        ):
+            back = turned[:, which]
             pointwise.norm_backward(back, saved.heads[:, which], norm, heads[:, which])
-        pointwise.copy(gv.reshape(tokens, -1), heads[:, at:].flatten(1))
         for gx in self.qkv.backward(g_qkv, saved.x, row.call, into, wanted=not first):
             pointwise.norm_backward(gx, saved.h, before, stream)
 
@@ -153,6 +153,7 @@ def stack(base: Base, dense: bool) -> Stack:
         layers=list(layers),
         embedding=model.embed_tokens,
         norm=_rms(model.norm),
+        size=layers[0].size,
         angles=lambda positions, kind: model.rotary_emb(like, positions, layer_type=kind),
         windows={layer.kind: windows[layer.kind] for layer in layers},
     )

@@ -9,21 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.fused.attention import Documents
+from harness.fused.attention import View
 from harness.fused.linear import Grads, Group, Part, part
 from harness.fused.pointwise import Norm
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """How the layers of one kind see a packed row of T tokens.
-
-    cos, sin: [T, K / 2] of the rotary embedding, float32.
-    """
-
-    cos: Tensor
-    sin: Tensor
-    documents: Documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +52,15 @@ class Layer(ABC):
 class Stack:
     """A decoder as its parts.
 
-    norm: after the last layer. angles: cos and sin [1, T, K] at positions [1, T], for a kind.
+    norm: after the last layer. size: of a head, K. angles: cos and sin [1, T, K] at positions
+    [1, T], for a kind.
     windows: tokens that the layers of a kind look back at most, or None.
     """
 
     layers: list[Layer]
     embedding: Any
     norm: Norm
+    size: int
     angles: Callable[[Tensor, str], tuple[Tensor, Tensor]]
     windows: dict[str, int | None]
 

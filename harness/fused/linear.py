@@ -27,10 +27,15 @@ PITCH = 128
 whole cache lines."""
 
 
-def spaced(rows: int, columns: int, like: Tensor) -> Tensor:
-    """An empty tensor [rows, columns] of the type of `like`, its rows PITCH elements or a multiple
-    of that apart."""
-    return like.new_empty(rows, -(-columns // PITCH) * PITCH)[:, :columns]
+def spaced(rows: int, inner: int, tail: int, like: Tensor) -> Tensor:
+    """An empty tensor [rows, inner + tail] of the type of `like`, its rows PITCH elements or a
+    multiple of that apart. A product may be taken with its `inner` first columns alone."""
+    room = like.new_empty(rows, -(-(inner + tail) // PITCH) * PITCH)
+    if room.device.type == "cpu":
+        # oneDNN's products in half precision read beyond the columns that they are given, and
+        # multiply what they find by zero: that must not be NaN.
+        room[:, inner:] = 0
+    return room[:, : inner + tail]
 
 
 @dataclass(slots=True)
@@ -108,7 +113,7 @@ class Group:
         self.matrix: Tensor | None = None
         if dense:
             like = torch.empty(0, dtype=dtype, device=device)
-            self.matrix = spaced(self.outputs + self.rank, self.inputs + self.rank, like).zero_()
+            self.matrix = spaced(self.outputs + self.rank, self.inputs, self.rank, like).zero_()
             for p in self.parts:
                 home = self.matrix[p.rows, p.columns]
                 home.copy_(dense_weight(p.linear))
@@ -131,11 +136,11 @@ class Group:
 
     def input(self, tokens: int) -> Tensor:
         """An empty buffer [T, I + R] for `forward`."""
-        return spaced(tokens, self.inputs + self.rank, self.a)
+        return spaced(tokens, self.inputs, self.rank, self.a)
 
     def grad(self, tokens: int) -> Tensor:
         """An empty buffer [T, O + R] for `backward`."""
-        return spaced(tokens, self.outputs + self.rank, self.a)
+        return spaced(tokens, self.outputs, self.rank, self.a)
 
     def forward(self, x: Tensor, call: int) -> Tensor:
         """y [T, O] of x [T, I + R], whose last R columns become x A'.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,16 +62,9 @@ class LlamaLayer(Layer):
         h = pointwise.norm(h, d, self.norm1, x[:, :width])
         qkv = self.qkv.forward(x, row.call)
         heads = qkv.view(tokens, self.heads + 2 * self.groups, self.size)
-        turned = heads[:, : self.heads + self.groups]
-        pointwise.rotate(turned, turned, view.cos, view.sin)
-        attention = attend(
-            heads[:, : self.heads],
-            heads[:, self.heads : self.heads + self.groups],
-            heads[:, self.heads + self.groups :],
-            view.documents,
-        )
         mixed = self.o.input(tokens)
-        pointwise.copy(attention.out.detach().reshape(tokens, -1), mixed[:, : self.o.inputs])
+        out = mixed[:, : self.o.inputs].unflatten(1, (self.heads, self.size))
+        attention = attend(*self._split(heads), view, out)
         d = self.o.forward(mixed, row.call)
         x2 = self.gate_up.input(tokens)
         h2 = pointwise.norm(h, d, self.norm2, x2[:, :width])
@@ -93,15 +87,16 @@ class LlamaLayer(Layer):
         del g_act, g_both
         pointwise.norm_backward(gx, saved.h2, self.norm2, gh[:, :width])
         (g_mixed,) = self.o.backward(gh[:, : width + self.o.rank], saved.mixed, row.call, into)
-        gq, gk, gv = saved.attention.backward(g_mixed.view(tokens, self.heads, self.size))
         g_qkv = self.qkv.grad(tokens)
         heads = g_qkv[:, : self.qkv.outputs].view(tokens, -1, self.size)
-        at = self.heads + self.groups
-        pointwise.rotate(gq, heads[:, : self.heads], view.cos, view.sin, -1)
-        pointwise.rotate(gk, heads[:, self.heads : at], view.cos, view.sin, -1)
-        pointwise.copy(gv.reshape(tokens, -1), heads[:, at:].flatten(1))
+        g_mixed = g_mixed.view(tokens, self.heads, self.size)
+        saved.attention.backward(g_mixed, view, *self._split(heads))
         for gx in self.qkv.backward(g_qkv, saved.x, row.call, into, wanted=not first):
             pointwise.norm_backward(gx, saved.h, self.norm1, gh[:, :width])
+
+    def _split(self, heads: Tensor) -> Sequence[Tensor]:
+        """Queries, keys and values of [T, all heads, K]."""
+        return heads.split([self.heads, self.groups, self.groups], 1)
 
 
 def _rms(module: nn.Module) -> Norm:
@@ -120,6 +115,7 @@ def stack(base: Base, dense: bool) -> Stack:
         layers=list(layers),
         embedding=model.embed_tokens,
         norm=_rms(model.norm),
+        size=layers[0].size,
         angles=lambda positions, kind: model.rotary_emb(like, positions),
         windows={"": None},
     )
@@ -131,7 +127,7 @@ def kept(config: Any) -> int:
     size = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     heads = config.num_attention_heads
     qkv = (heads + 2 * config.num_key_value_heads) * size
-    return int(4 * hidden + qkv + 2 * heads * size + 3 * inner)
+    return int(4 * hidden + qkv + heads * size + 3 * inner)
 
 
 def supported(config: Any) -> bool:

@@ -242,7 +242,9 @@ def _choose(logits: Tensor, decoding: DecodingConfig, live: list[_Answer]) -> Te
         return first_choice(logits)
     drawn = []
     for row, answer in zip(logits.float().cpu() / decoding.temperature, live, strict=True):
-        p, order = torch.sort(torch.softmax(row, -1), descending=True, stable=True)
-        p[torch.cumsum(p, -1) - p >= decoding.top_p] = 0.0
-        drawn.append(order[torch.multinomial(p, 1, generator=answer.randomness)])
+        p = torch.softmax(row, -1)
+        falling, order = torch.sort(p, descending=True, stable=True)
+        p[order[torch.cumsum(falling, -1) - falling >= decoding.top_p]] = 0.0
+        # Drawn in the vocabulary's order: in that of p, rounding would exchange near equals.
+        drawn.append(torch.multinomial(p, 1, generator=answer.randomness))
     return torch.cat(drawn).to(logits.device)
