@@ -157,7 +157,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Documents) -> Tensor:
 @cache
 def _flash(device: torch.device) -> Any:
     """Our kernels, where `device` runs them."""
-    if importlib.util.find_spec("triton") is None or torch.cuda.get_device_capability(device) < (8,):
+    known = importlib.util.find_spec("triton") is not None
+    if not known or torch.cuda.get_device_capability(device) < (8, 0):
         return None
     from harness.fused import flash
 

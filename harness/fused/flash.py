@@ -24,10 +24,12 @@ TILE = 64
 SIZES = (64, 128)
 """Sizes of a head that the kernels are made for."""
 
+_HOW = {"num_warps": 4, "num_stages": 2}
+
 _LOG2_E = 1.4426950408889634
 
 _PROGRAMS = 2048
-"""So many programs of the keys' gradient fill a device; heads that share a key are split up to that."""
+"""So many programs fill a device: heads that share a key are divided among up to that many."""
 
 
 @triton.jit
@@ -61,7 +63,8 @@ def _forward(q, k, v, out, lse, tiles, tokens, factor, q_row, k_row, v_row, out_
         mixed = tl.dot(p.to(value.dtype), value, mixed * shrink[:, None])
         most = higher
     mixed /= total[:, None]
-    tl.store(out + place * out_row + head * SIZE + columns, mixed.to(out.dtype.element_ty), mask=mine)
+    out += head * SIZE
+    tl.store(out + place * out_row + columns, mixed.to(out.dtype.element_ty), mask=mine)
     tl.store(lse + head * tokens + rows, most + tl.log2(total), mask=rows < end)
 
 
@@ -142,7 +145,7 @@ def _backward_keys(q, k, v, grad, lse, delta, gk, gv, cos, sin, tiles, tokens, f
     head0 = share * per_share
     heads = tl.minimum(per_share, sharing - head0)
     many = tl.cdiv(end - at, TILE)
-    for step in range(0, heads * many):
+    for step in range(heads * many):
         head = group * sharing + head0 + step // many
         rows = at + (step % many) * TILE + tl.arange(0, TILE)
         there = (rows < end)[:, None]
@@ -189,7 +192,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, rows: Tensor) -> Tenso
     _forward[(heads, rows.shape[1])](
         q, k, v, out, lse, rows[0], tokens, _LOG2_E * size**-0.5,
         q.stride(0), k.stride(0), v.stride(0), out.stride(0), heads // k.shape[1],
-        SIZE=size, TILE=TILE, num_warps=4, num_stages=2,
+        SIZE=size, TILE=TILE, **_HOW,
     )  # fmt: skip
     return lse
 
@@ -204,7 +207,7 @@ def backward(
     sharing = heads // k.shape[1]
     delta = torch.empty_like(lse)
     factor, scale = _LOG2_E * size**-0.5, size**-0.5
-    how: dict[str, Any] = {"SIZE": size, "TILE": TILE, "num_warps": 4, "num_stages": 2}
+    how: dict[str, Any] = {"SIZE": size, "TILE": TILE, **_HOW}
     _backward_queries[(heads, rows.shape[1])](
         q, k, v, out, grad, lse, delta, gq, cos, sin, rows[0], tokens, factor, scale,
         q.stride(0), k.stride(0), v.stride(0), out.stride(0), grad.stride(0), gq.stride(0),

@@ -176,13 +176,13 @@ def _fastest(
     room = available(base.device, wanted.memory)
     shape = Shape.of(base, adapter)
     useful = max(longest, 2 * 64, step_tokens)
+    sizes = (wanted.row_tokens,) if wanted.row_tokens else _row_sizes(useful)
     fitting: list[tuple[float, RowPlan]] = []
     smallest = None
     for dense in _choices(base, wanted.dense):
-        for tokens in (wanted.row_tokens,) if wanted.row_tokens else ROWS:
-            if tokens > 2 * useful and not wanted.row_tokens:
-                continue
-            full, real = max(tokens, longest), int(min(max(tokens, longest), useful))
+        for tokens in sizes:
+            full = max(tokens, longest)
+            real = int(useful / math.ceil(useful / full))  # rows are of about equal size
             least = [_least(shape, n, dense, room, wanted.checkpointing) for n in (full, real)]
             plan = RowPlan(tokens, dense, shape.layers, shape.layers, True, shape=shape, room=room)
             smallest = plan
@@ -194,6 +194,13 @@ def _fastest(
         assert smallest is not None
         return smallest
     return min(fitting, key=lambda pair: pair[0])[1]
+
+
+def _row_sizes(useful: float) -> list[int]:
+    """Row lengths to try, the longest first: round ones, and those that split an optimiser step of
+    about `useful` tokens into a few rows, with room for larger steps."""
+    shares = {-(-int(1.15 * useful / n) // 64) * 64 for n in range(1, 5)}
+    return sorted({size for size in ROWS if size <= 2 * useful} | shares, reverse=True)
 
 
 def _choices(base: Base, dense: bool | None) -> list[bool]:
