@@ -130,7 +130,8 @@ def test_attention_keeps_documents_apart(
     exact = attention(documents(lengths, size, device, torch.float32), torch.float32, *shape)
     for rows in (ours, Documents(apart, None, starts=starts)):
         for a, b in zip(attention(rows, torch.bfloat16, *shape), exact, strict=True):
-            assert float((a.float() - b).norm() / b.norm()) < 8e-3
+            # What is exactly zero (the scores of a document of one token) is so to rounding.
+            assert float((a.float() - b).norm()) < 8e-3 * float(b.norm()) + 1e-4
     again = attention(ours, torch.bfloat16, *shape)
     for a, b in zip(again, attention(ours, torch.bfloat16, *shape), strict=True):
         assert torch.equal(a, b)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -128,25 +132,42 @@ def test_tensorboard_reads_back_what_was_logged(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1.0), (2, 0.5)]
 
 
-def test_wandb_offline_without_a_key(tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
-    journal(tmp_path, 1, 2)
+def send_steps(folder: Path, sink: str, **environment: str) -> None:
+    """Two steps handed to `sink` in a process of its own, which says nothing on standard output."""
+    journal(folder, 1, 2)
     code = (
         "import sys; from pathlib import Path; from harness.sinks import Feed\n"
-        "folder = Path(sys.argv[1])\n"
-        "feed = Feed(['wandb'], 'run', {'r': 4}, folder, folder / 'sent.jsonl', print)\n"
+        "folder, sink = Path(sys.argv[1]), sys.argv[2]\n"
+        "feed = Feed([sink], 'run', {'r': 4}, folder, folder / 'sent.jsonl', print)\n"
         "feed.follow(folder / 'log.jsonl'); feed.close()\n"
     )
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "TRACKIO"))}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        env={**kept, "WANDB_MODE": "offline", "HOME": str(tmp_path / "home")},
+        [sys.executable, "-c", code, str(folder), sink],
+        env={**kept, **environment, "HOME": str(folder / "home")},
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert len((folder / "sent.jsonl").read_text().splitlines()) == 2
+
+
+def test_wandb_offline_without_a_key(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    send_steps(tmp_path, "wandb", WANDB_MODE="offline")
     files = list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(files) == 1
     assert b"loss" in files[0].read_bytes()
-    assert len((tmp_path / "sent.jsonl").read_text().splitlines()) == 2
+
+
+def test_trackio_keeps_its_steps_on_this_machine(tmp_path: Path) -> None:
+    if find_spec("trackio") is None:
+        pytest.skip("trackio is not installed")
+    send_steps(tmp_path, "trackio", TRACKIO_DIR=str(tmp_path / "trackio"))
+    with closing(sqlite3.connect(tmp_path / "trackio" / "harness.db")) as kept:
+        rows = kept.execute("select run_name, step, metrics from metrics order by step").fetchall()
+    assert [(run, step, json.loads(numbers)) for run, step, numbers in rows] == [
+        ("run", 1, {"loss": 1.0}),
+        ("run", 2, {"loss": 0.5}),
+    ]

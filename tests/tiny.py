@@ -97,4 +97,5 @@ def base_of(family: str, **settings: Any) -> Any:
         dtype=torch.float32,
         quantization="none",
         context=1024,
+        origin=f"tiny-{family}",
     )

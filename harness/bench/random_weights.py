@@ -63,6 +63,7 @@ def shaped(name: str, tiny: bool) -> Base:
         dtype=dtype,
         quantization="nf4",
         context=2048,
+        origin=name,
     )
 
 

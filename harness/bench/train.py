@@ -25,6 +25,7 @@ from harness.config.schema import LoraSettings, Quantization, RecipeConfig
 from harness.data.load import load
 from harness.errors import HarnessError
 from harness.files import write_json
+from harness.fused.decoder import ALIGNMENT
 from harness.models.adapter import Adapter
 from harness.models.load import Base, load_base
 from harness.models.locate import locate
@@ -32,6 +33,8 @@ from harness.tokens import Codec, TokenSample
 from harness.training.limit import flop_per_token, matmul_rate
 from harness.training.loop import train as fit
 from harness.training.planning import Wanted
+from harness.training.rows import plan_rows
+from harness.training.schedule import examples_of_step, total_steps
 from harness.training.steplog import StepLog
 
 LORA = LoraSettings(r=16, lora_alpha=64.0)
@@ -102,7 +105,7 @@ def bench_train(
         cuda = base.device.type == "cuda"
         for label, wanted in variants(cuda):
             add({"model": name, "system": label, **_ours(base, samples, per_step, wanted, limit)})
-        for label, attempts in _peers(cuda) if against else []:
+        for label, attempts in _peers(base) if against else []:
             add({"model": name, "system": label, **_theirs(base, samples, attempts, limit)})
         del base
         _free()
@@ -184,40 +187,64 @@ def _ours(
             torch.cuda.set_per_process_memory_fraction(1.0, base.device)
     counted = entries[2:]
     rate = sum(e.tokens for e in counted) / sum(e.seconds for e in counted)
-    unit = 64 if base.device.type == "cuda" else 1
-    tokens = sum(e.tokens for e in entries)
     return {
         "tokens_per_second": rate,
         "of_limit": rate / limit,
         "peak_gib": _peak(base.device),
-        "packing_efficiency": tokens / (tokens + len(entries) * unit / 2),
+        "packing_efficiency": _packed(base, samples, recipe, facts["plan"]),
         "loss": entries[-1].loss,
         "plan": facts["plan"],
     }
 
 
-def _peers(cuda: bool) -> list[tuple[str, list[trl.Settings]]]:
+def _packed(
+    base: Base, samples: list[TokenSample], recipe: RecipeConfig, plan: Mapping[str, Any]
+) -> float:
+    """The share of the rows' positions that hold a token: rows are filled up on a GPU only."""
+    lengths = [len(sample.ids) for sample in samples]
+    unit = ALIGNMENT if plan["fused"] and base.device.type == "cuda" else 1
+    positions = 0
+    for step in range(total_steps(recipe, lengths)):
+        batch = [samples[i] for i in examples_of_step(recipe, lengths, 0, step)]
+        for row in plan_rows(batch, plan["row_tokens"], base.model.config):
+            positions += -(-sum(len(batch[i].ids) for i in row) // unit) * unit
+    return sum(lengths) / positions
+
+
+def _peers(base: Base) -> list[tuple[str, list[trl.Settings]]]:
     """TRL with its defaults, packing, and at its best: several settings to try."""
-    Settings = trl.Settings
-    kept = [
-        Settings(packing=cuda, checkpointing=False, batch=n, accumulation=8 // n)
-        for n in (8, 4, 2, 1)
-    ]
-    if not cuda:
+
+    def kept(packing: str) -> list[trl.Settings]:
+        """Without checkpointing, in steps of eight rows, the largest batch first."""
+        return [
+            trl.Settings(packing=packing, checkpointing=False, batch=n, accumulation=8 // n)
+            for n in (8, 4, 2, 1)
+        ]
+
+    if base.device.type != "cuda":
         # Its packing is isolated by a kernel that a CPU does not have; steps of 8 examples.
-        return [("trl-default", [Settings(accumulation=1)]), ("trl-best", kept)]
-    return [
-        ("trl-default", [Settings()]),
-        ("trl-packing", [Settings(packing=True, accumulation=1)]),
-        ("trl-best", kept),
+        return [("trl-default", [trl.Settings(accumulation=1)]), ("trl-best", kept(""))]
+    peers = [
+        ("trl-default", [trl.Settings()]),
+        ("trl-packing", [trl.Settings(packing="wrapped", accumulation=1)]),
+        ("trl-best", kept("wrapped")),
     ]
+    # Falcon's class in transformers drops the positions that would keep documents apart.
+    if base.model.config.model_type != "falcon":
+        peers.append(("trl-best, documents apart", kept("bfd")))
+    return peers
 
 
 def _theirs(
     base: Base, samples: list[TokenSample], attempts: list[trl.Settings], limit: float
 ) -> dict[str, Any]:
-    """The fastest of `attempts`; on a GPU the first that fits, the largest batch."""
+    """The fastest of `attempts`, of which those that do not fit are passed over.
+
+    On a GPU the largest batch that fits is the fastest, but where documents are kept apart: there
+    attention costs the square of a batch.
+    """
     best: dict[str, Any] = {"error": "out of memory at every batch size tried"}
+    first = base.device.type == "cuda" and attempts[0].packing != "bfd"
     for how in attempts:
         # Unpacked steps on a GPU are all alike and slow: four tell enough.
         whole = how.packing or base.device.type == "cpu"
@@ -236,7 +263,7 @@ def _theirs(
                 "peak_gib": _peak(base.device),
                 "settings": {name: getattr(how, name) for name in how.__slots__},
             }
-        if base.device.type == "cuda":
+        if first:
             break
     return best
 
@@ -288,7 +315,7 @@ def table(result: Mapping[str, Any]) -> str:
     for name in dict.fromkeys(row["model"] for row in rows):
         rates = {r["system"]: r["tokens_per_second"] for r in rows
                  if r["model"] == name and "error" not in r}  # fmt: skip
-        for peer in (p for p in ("trl-default", "trl-packing", "trl-best") if p in rates):
+        for peer in (p for p in rates if p.startswith("trl-")):
             if "harness" in rates:
                 lines.append(f"{name}: {rates['harness'] / rates[peer]:.1f} × {peer}")
     return "\n".join(lines)

@@ -24,10 +24,11 @@ LENGTH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How SFTTrainer is used. batch: rows of a forward pass; steps times accumulation make an
-    optimiser step."""
+    """How SFTTrainer is used. packing: "wrapped" cuts documents where a row is full, and each sees
+    those before it in its row; "bfd" keeps them whole and, in models that heed positions, apart.
+    batch: rows of a forward pass; times accumulation they make an optimiser step."""
 
-    packing: bool = False
+    packing: str = ""
     checkpointing: bool = True
     batch: int = 8
     accumulation: int = 4
@@ -51,10 +52,11 @@ def run(
     """
     with quiet():
         import datasets
-        from transformers import TrainerCallback
+        from transformers import PrinterCallback, TrainerCallback
         from trl import SFTConfig, SFTTrainer
 
     cuda = base.device.type == "cuda"
+    datasets.disable_progress_bars()
 
     class Watch(TrainerCallback):  # type: ignore[misc]
         times: list[float] = []  # noqa: RUF012 (made anew with the class)
@@ -85,8 +87,8 @@ def run(
                     use_cpu=not cuda,
                     gradient_checkpointing=how.checkpointing,
                     max_length=LENGTH,
-                    packing=how.packing,
-                    packing_strategy="wrapped" if how.packing else "bfd",
+                    packing=bool(how.packing),
+                    packing_strategy=how.packing or "bfd",
                     report_to="none",
                     logging_steps=1,
                     save_strategy="no",
@@ -106,6 +108,7 @@ def run(
                 return batch
 
             trainer.data_collator = collate
+            trainer.remove_callback(PrinterCallback)
             trainer.add_callback(Watch())
             trainer.train()
         times, each = Watch.times, how.accumulation

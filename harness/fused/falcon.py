@@ -54,8 +54,9 @@ class FalconLayer(Layer):
         y = self.into.forward(x, row.call)
         heads = y[:, : self.qkv].view(tokens, self.heads + 2, self.size)
         z = self.back.input(tokens)
-        out = z[:, :width].unflatten(1, (self.heads, self.size))
-        attention = attend(*heads.split([self.heads, 1, 1], 1), view, out)
+        out = z[:, :width].view(tokens, self.heads, self.size)
+        q, k, v = torch.split(heads, [self.heads, 1, 1], 1)
+        attention = attend(q, k, v, view, out)
         pointwise.gelu(y[:, self.qkv :], z[:, width : self.back.inputs])
         return h, self.back.forward(z, row.call), Saved(h, x, y, attention, z)
 
@@ -66,7 +67,8 @@ class FalconLayer(Layer):
         gy = self.into.grad(tokens)
         heads = gy[:, : self.qkv].view(tokens, self.heads + 2, self.size)
         g_mixed = g_mixed.view(tokens, self.heads, self.size)
-        saved.attention.backward(g_mixed, view, *heads.split([self.heads, 1, 1], 1))
+        gq, gk, gv = torch.split(heads, [self.heads, 1, 1], 1)
+        saved.attention.backward(g_mixed, view, gq, gk, gv)
         pointwise.gelu_backward(
             g_inside, saved.y[:, self.qkv :], gy[:, self.qkv : self.into.outputs]
         )

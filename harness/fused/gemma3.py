@@ -11,8 +11,9 @@ from torch import Tensor
 
 from harness.fused import pointwise
 from harness.fused.attention import Attention, attend
-from harness.fused.layer import Layer, Row, Stack, stacked
-from harness.fused.linear import Grads, Group, spaced
+from harness.fused.gated import GatedLayer
+from harness.fused.layer import Row, Stack
+from harness.fused.linear import Grads, spaced
 from harness.fused.pointwise import Norm
 from harness.models.load import Base
 
@@ -23,7 +24,8 @@ class Saved:
 
     h: Tensor
     x: Tensor
-    heads: Tensor
+    raw_q: Tensor
+    raw_k: Tensor
     attention: Attention
     mixed: Tensor
     a: Tensor
@@ -34,11 +36,12 @@ class Saved:
     f: Tensor
 
 
-class GemmaLayer(Layer):
+class GemmaLayer(GatedLayer):
     """h + d -> (h2, d2): what enters is a sum of two, so that adding goes with the norm."""
 
     def __init__(self, module: Any, config: Any, dense: bool, dtype: torch.dtype, seed: int):
-        own, mlp = module.self_attn, module.mlp
+        super().__init__(module, config, dense, dtype, seed)
+        own = module.self_attn
         self.kind = own.layer_type
         self.norms = [
             _rms(each)
@@ -52,39 +55,19 @@ class GemmaLayer(Layer):
         # Scores are divided by the square root of a number that need not be the heads' size.
         factor = float((own.head_dim / config.query_pre_attn_scalar) ** 0.5)
         self.q_norm, self.k_norm = _rms(own.q_norm, factor), _rms(own.k_norm)
-        self.heads = config.num_attention_heads
-        self.groups = config.num_key_value_heads
-        self.size = own.head_dim
-        made = [
-            stacked([own.q_proj, own.k_proj, own.v_proj]),
-            stacked([own.o_proj]),
-            stacked([mlp.gate_proj, mlp.up_proj]),
-            stacked([mlp.down_proj]),
-        ]
-        self.qkv, self.o, self.gate_up, self.down = (
-            Group(parts, dense, dtype, 4 * seed + i) for i, parts in enumerate(made)
-        )
-
-    @property
-    def linears(self) -> list[Group]:
-        return [self.qkv, self.o, self.gate_up, self.down]
 
     def forward(self, h: Tensor, d: Tensor | None, row: Row) -> tuple[Tensor, Tensor, Saved]:
         (tokens, width), view = h.shape, row.views[self.kind]
         before, after, before2, after2 = self.norms
         x = self.qkv.input(tokens)
         h = pointwise.norm(h, d, before, x[:, :width])
-        qkv = self.qkv.forward(x, row.call)
-        heads = qkv.view(tokens, self.heads + 2 * self.groups, self.size)
-        at = self.heads + self.groups
-        turned = heads.new_empty(tokens, at, self.size)
-        pointwise.norm(heads[:, : self.heads], None, self.q_norm, turned[:, : self.heads])
-        pointwise.norm(heads[:, self.heads : at], None, self.k_norm, turned[:, self.heads :])
+        raw_q, raw_k, v = self.split(self.qkv.forward(x, row.call))
+        q, k = raw_q.new_empty(raw_q.shape), raw_k.new_empty(raw_k.shape)
+        pointwise.norm(raw_q, None, self.q_norm, q)
+        pointwise.norm(raw_k, None, self.k_norm, k)
         mixed = self.o.input(tokens)
-        out = mixed[:, : self.o.inputs].unflatten(1, (self.heads, self.size))
-        attention = attend(
-            turned[:, : self.heads], turned[:, self.heads :], heads[:, at:], view, out
-        )
+        out = mixed[:, : self.o.inputs].view(tokens, self.heads, self.size)
+        attention = attend(q, k, v, view, out)
         a = self.o.forward(mixed, row.call)
         d = torch.empty_like(a)
         pointwise.norm(a, None, after, d)
@@ -97,7 +80,7 @@ class GemmaLayer(Layer):
         f = self.down.forward(act, row.call)
         d2 = torch.empty_like(f)
         pointwise.norm(f, None, after2, d2)
-        return h2, d2, Saved(h, x, heads, attention, mixed, a, h2, x2, both, act, f)
+        return h2, d2, Saved(h, x, raw_q, raw_k, attention, mixed, a, h2, x2, both, act, f)
 
     def backward(self, gh: Tensor, saved: Saved, row: Row, into: Grads, first: bool) -> None:
         (tokens, width), view = saved.h.shape, row.views[self.kind]
@@ -118,19 +101,12 @@ class GemmaLayer(Layer):
         pointwise.norm_backward(stream, saved.a, after, g_a[:, :width])
         (g_mixed,) = self.o.backward(g_a, saved.mixed, row.call, into)
         g_qkv = self.qkv.grad(tokens).zero_()
-        heads = g_qkv[:, : self.qkv.outputs].view(tokens, -1, self.size)
-        at = self.heads + self.groups
-        turned = heads.new_empty(tokens, at, self.size)
-        saved.attention.backward(
-            g_mixed.view(tokens, self.heads, self.size), view,
-            turned[:, : self.heads], turned[:, self.heads :], heads[:, at:],
-        )  # fmt: skip
-        for norm, which in (
-            (self.q_norm, slice(0, self.heads)),
-            (self.k_norm, slice(self.heads, at)),
-        ):
-            back = turned[:, which]
-            pointwise.norm_backward(back, saved.heads[:, which], norm, heads[:, which])
+        g_raw_q, g_raw_k, gv = self.split(g_qkv[:, : self.qkv.outputs])
+        gq, gk = g_raw_q.new_empty(g_raw_q.shape), g_raw_k.new_empty(g_raw_k.shape)
+        g_mixed = g_mixed.view(tokens, self.heads, self.size)
+        saved.attention.backward(g_mixed, view, gq, gk, gv)
+        pointwise.norm_backward(gq, saved.raw_q, self.q_norm, g_raw_q)
+        pointwise.norm_backward(gk, saved.raw_k, self.k_norm, g_raw_k)
         for gx in self.qkv.backward(g_qkv, saved.x, row.call, into, wanted=not first):
             pointwise.norm_backward(gx, saved.h, before, stream)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 
 from harness.fused import pointwise
 from harness.fused.attention import Attention, attend
-from harness.fused.layer import Layer, Row, Stack, stacked
-from harness.fused.linear import Grads, Group
+from harness.fused.gated import GatedLayer
+from harness.fused.layer import Row, Stack
+from harness.fused.linear import Grads
 from harness.fused.pointwise import Norm
 from harness.models.load import Base
 
@@ -31,40 +31,23 @@ class Saved:
     act: Tensor
 
 
-class LlamaLayer(Layer):
+class LlamaLayer(GatedLayer):
     """h + d -> (h2, d2): what enters is a sum of two, so that adding goes with the norm."""
 
     def __init__(self, module: Any, config: Any, dense: bool, dtype: torch.dtype, seed: int):
-        own, mlp = module.self_attn, module.mlp
+        super().__init__(module, config, dense, dtype, seed)
         self.norm1 = _rms(module.input_layernorm)
         self.norm2 = _rms(module.post_attention_layernorm)
-        self.heads = config.num_attention_heads
-        self.groups = config.num_key_value_heads
-        self.size = own.head_dim
-        made = [
-            stacked([own.q_proj, own.k_proj, own.v_proj]),
-            stacked([own.o_proj]),
-            stacked([mlp.gate_proj, mlp.up_proj]),
-            stacked([mlp.down_proj]),
-        ]
-        self.qkv, self.o, self.gate_up, self.down = (
-            Group(parts, dense, dtype, 4 * seed + i) for i, parts in enumerate(made)
-        )
         self.tail = max(self.o.rank, self.down.rank)
-
-    @property
-    def linears(self) -> list[Group]:
-        return [self.qkv, self.o, self.gate_up, self.down]
 
     def forward(self, h: Tensor, d: Tensor | None, row: Row) -> tuple[Tensor, Tensor, Saved]:
         (tokens, width), view = h.shape, row.views[self.kind]
         x = self.qkv.input(tokens)
         h = pointwise.norm(h, d, self.norm1, x[:, :width])
-        qkv = self.qkv.forward(x, row.call)
-        heads = qkv.view(tokens, self.heads + 2 * self.groups, self.size)
+        q, k, v = self.split(self.qkv.forward(x, row.call))
         mixed = self.o.input(tokens)
-        out = mixed[:, : self.o.inputs].unflatten(1, (self.heads, self.size))
-        attention = attend(*self._split(heads), view, out)
+        out = mixed[:, : self.o.inputs].view(tokens, self.heads, self.size)
+        attention = attend(q, k, v, view, out)
         d = self.o.forward(mixed, row.call)
         x2 = self.gate_up.input(tokens)
         h2 = pointwise.norm(h, d, self.norm2, x2[:, :width])
@@ -88,15 +71,11 @@ class LlamaLayer(Layer):
         pointwise.norm_backward(gx, saved.h2, self.norm2, gh[:, :width])
         (g_mixed,) = self.o.backward(gh[:, : width + self.o.rank], saved.mixed, row.call, into)
         g_qkv = self.qkv.grad(tokens)
-        heads = g_qkv[:, : self.qkv.outputs].view(tokens, -1, self.size)
         g_mixed = g_mixed.view(tokens, self.heads, self.size)
-        saved.attention.backward(g_mixed, view, *self._split(heads))
+        gq, gk, gv = self.split(g_qkv[:, : self.qkv.outputs])
+        saved.attention.backward(g_mixed, view, gq, gk, gv)
         for gx in self.qkv.backward(g_qkv, saved.x, row.call, into, wanted=not first):
             pointwise.norm_backward(gx, saved.h, self.norm1, gh[:, :width])
-
-    def _split(self, heads: Tensor) -> Sequence[Tensor]:
-        """Queries, keys and values of [T, all heads, K]."""
-        return heads.split([self.heads, self.groups, self.groups], 1)
 
 
 def _rms(module: nn.Module) -> Norm:

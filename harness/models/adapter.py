@@ -57,11 +57,10 @@ class Adapter:
             target_modules=wanted,
             use_rslora=settings.use_rslora,
             use_dora=settings.use_dora,
-            base_model_name_or_path=base.name,
         )
         with quiet():
             peft_model = get_peft_model(base.model, config)
-        peft_model.peft_config["default"].base_model_name_or_path = base.name
+        peft_model.peft_config["default"].base_model_name_or_path = base.origin
         return cls(base, peft_model)
 
     @classmethod

@@ -25,7 +25,11 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 @dataclass
 class Base:
-    """A loaded base model. context: the most tokens it was made to attend over."""
+    """A loaded base model.
+
+    context: the most tokens it was made to attend over. origin: where it is from, for others: its
+    repository on the hub, or else our name.
+    """
 
     name: str
     model: Any
@@ -34,6 +38,7 @@ class Base:
     dtype: torch.dtype
     quantization: Quantization
     context: int
+    origin: str
 
     @property
     def decoder(self) -> nn.Module:
@@ -153,6 +158,7 @@ def load_base(
         dtype=dtype,
         quantization=quantization,
         context=int(getattr(settings, "max_position_embeddings", None) or 2048),
+        origin=located.identity.get("repo", config.name),
     )
 
 

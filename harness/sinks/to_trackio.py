@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 
 class Trackio:
-    """A Sink."""
+    """A Sink. What trackio says goes to standard error: the tables have standard output."""
 
     def __init__(self) -> None:
         self._module: Any = None
 
     def open(self, run: str, config: Mapping[str, Any], folder: Path) -> None:
-        import trackio
+        with redirect_stdout(sys.stderr):
+            import trackio
 
-        trackio.init(project="harness", name=run, config=dict(config), resume="allow")
+            trackio.init(project="harness", name=run, config=dict(config), resume="allow")
         self._module = trackio
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         self._module.log(dict(numbers), step=step)
 
     def close(self) -> None:
-        self._module.finish()
+        with redirect_stdout(sys.stderr):
+            self._module.finish()
 
 
 def make() -> Trackio:
