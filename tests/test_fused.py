@@ -48,10 +48,11 @@ def expected(base: Any, adapter: Adapter, batch: list[TokenSample], scale: float
     """Summed nll and gradients by transformers, peft and autograd, one document at a time."""
     for parameter in adapter.parameters():
         parameter.grad = None
-    total = torch.zeros(())
+    total = torch.zeros((), device=base.device)
     for sample in batch:
-        ids = torch.tensor([sample.ids])
-        logits = base.model(input_ids=ids, use_cache=False).logits[0].float()
+        ids = torch.tensor([sample.ids], device=base.device)
+        with base.autocast():
+            logits = base.model(input_ids=ids, use_cache=False).logits[0].float()
         first = max(sample.prompt_tokens, 1)
         total = total + torch.nn.functional.cross_entropy(
             logits[first - 1 : -1], ids[0, first:], reduction="sum"

@@ -141,7 +141,8 @@ def test_attention_keeps_documents_apart(
 @pytest.mark.parametrize("quantized", [False, True])
 @pytest.mark.parametrize("family", ["llama", "falcon"])
 def test_the_half_precision_step_is_pefts(family: str, quantized: bool, dtype: torch.dtype) -> None:
-    """Against peft and autograd in float32 on the same (rounded, dequantised) weights."""
+    """Against peft and autograd in float32 on the same (rounded, dequantised) weights: no further
+    from that than peft's own layers in half precision are."""
     base = base_of(family, hidden=256)
     base.model.to(dtype)
     base.model.to("cuda")
@@ -150,7 +151,8 @@ def test_the_half_precision_step_is_pefts(family: str, quantized: bool, dtype: t
         _quantize(base)
     adapter = randomised(base, LoraSettings(r=8, lora_alpha=16.0))
     batch = samples([17, 40, 9, 126])
-    total, found = None, None
+    exact_total, exact = _in_float32(base, adapter, batch)
+    theirs = worst(expected(base, adapter, batch, 0.01)[1], exact)
     for dense in (True, False) if quantized else (True,):
         decoder = Decoder(base, adapter, dense, lambda tokens: 1)
         decoder.refresh()
@@ -158,10 +160,8 @@ def test_the_half_precision_step_is_pefts(family: str, quantized: bool, dtype: t
         found = [p.grad.clone() for p in adapter.parameters()]
         for p in adapter.parameters():
             p.grad = None
-        wanted_total, wanted = _in_float32(base, adapter, batch)
-        assert float(total) == pytest.approx(float(wanted_total), rel=2e-3)
-        # Most of it is the rounding of the activations, which peft's path has as well.
-        assert worst(found, wanted) < (4e-2 if dtype == torch.bfloat16 else 1e-2)
+        assert float(total) == pytest.approx(float(exact_total), rel=2e-3)
+        assert worst(found, exact) < 1.25 * theirs
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
