@@ -49,31 +49,40 @@ waits for the host. Whatever looks at the adapter waits for the device first."""
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A step that the device has been given, and whose result has not been looked at."""
+    """A step that the device has been given, and whose result has not been looked at.
+
+    result: loss and gradient norm, on their way to the host. began, ended: on the device.
+    """
 
     step: int
     tokens: int
     scored: int
     learning_rate: float
-    result: OnItsWay
+    result: torch.Tensor
+    began: Moment
+    ended: Moment
 
 
-class OnItsWay:
-    """Numbers [n] that are being copied from the device; only asking for them waits for it."""
+class Moment:
+    """When a device has done what it was given so far, by its own clock: the host may be ahead."""
 
-    def __init__(self, values: torch.Tensor) -> None:
-        self._host = values.to("cpu", non_blocking=True)
-        self._copied = None
-        if values.device.type == "cuda":
-            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._copied.record()
+    def __init__(self, device: torch.device) -> None:
+        self._at = time.perf_counter()
+        self._event = None
+        if device.type == "cuda":
+            self._event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            self._event.record()
 
-    def wait(self) -> list[float]:
-        """The numbers."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        numbers: list[float] = self._host.tolist()
-        return numbers
+    def wait(self) -> None:
+        """Wait until it is over."""
+        if self._event is not None:
+            self._event.synchronize()
+
+    def since(self, earlier: Moment) -> float:
+        """Seconds from `earlier`; both are over."""
+        if self._event is None or earlier._event is None:
+            return self._at - earlier._at
+        return float(earlier._event.elapsed_time(self._event)) / 1e3
 
 
 def train(
@@ -165,6 +174,7 @@ def train(
 
     def queue(step: int, batch: Sequence[TokenSample]) -> None:
         """Hand a step to the device, and do not wait for it."""
+        began = waiting[-1].ended if waiting else Moment(base.device)
         rate = learning_rate(recipe, step, total)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -182,14 +192,17 @@ def train(
                 tokens=sum(len(sample.ids) for sample in batch),
                 scored=sum(sample.scored_tokens for sample in batch),
                 learning_rate=rate,
-                result=OnItsWay(torch.stack([loss.float(), norm.float()])),
+                result=torch.stack([loss.float(), norm.float()]).to("cpu", non_blocking=True),
+                began=began,
+                ended=Moment(base.device),
             )
         )
 
-    def report(queued: Queued, watched: bool, since: float) -> float:
-        """Wait for a step, log it, and return when it was done; `watched`: validate after it."""
-        value, norm = queued.result.wait()
-        stepped = time.perf_counter()
+    def report(queued: Queued, watched: bool) -> None:
+        """Wait for a step and log it; `watched`: validate after it."""
+        queued.ended.wait()
+        value, norm = queued.result.tolist()
+        stepped, seconds = time.perf_counter(), queued.ended.since(queued.began)
         if not math.isfinite(value) or (not math.isfinite(norm) and not scaler.is_enabled()):
             raise DivergedError(
                 f"training diverged at step {queued.step} (loss {value}, gradient norm {norm}); "
@@ -214,27 +227,24 @@ def train(
                 grad_norm=norm,
                 tokens=queued.tokens,
                 scored=queued.scored,
-                seconds=stepped - since,
+                seconds=seconds,
                 validation=None if measured is None else measured.loss,
                 validation_accuracy=None if measured is None else measured.accuracy,
                 validation_rougeL=rouge,
                 watching=ended - stepped,
-                of_limit=queued.tokens / max(stepped - since, 1e-9) / limit,
+                of_limit=queued.tokens / max(seconds, 1e-9) / limit,
                 memory_gib=peak_memory(base.device) / 2**30,
                 seconds_left=each * left,
             )
         )
-        return stepped
 
     ahead = AHEAD[base.device.type]
     done = start
-    begun = since = time.perf_counter()
+    begun = time.perf_counter()
     for step, batch in enumerate(step_loader(samples, recipe, seed, start, total), start):
         if best.exhausted(patience):
             break  # it was interrupted at its last step
         with interrupts.deferred():
-            if not waiting:
-                since = time.perf_counter()
             queue(step, batch)
             done = step + 1
             watched = bool(validation) and (
@@ -243,7 +253,7 @@ def train(
             due = done == total or watched or saves_after(recipe, done, per_epoch)
             while len(waiting) > (0 if due or interrupts.requested() else ahead):
                 queued = waiting.popleft()
-                since = report(queued, watched and queued.step == done, since)
+                report(queued, watched and queued.step == done)
             stopped = best.exhausted(patience)
             due = done < total and not stopped and saves_after(recipe, done, per_epoch)
             if not waiting and (due or interrupts.requested()):
