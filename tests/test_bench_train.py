@@ -6,16 +6,16 @@ import json
 import random
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from harness.bench import trl
+from harness.bench import train, trl
 from harness.bench.random_weights import SHAPES, quantize, shaped
-from harness.bench.train import bench_train, table
-from harness.config.schema import LoraSettings
+from harness.config.schema import LoraSettings, RecipeConfig
 from harness.errors import MissingError, UsageError
 from harness.models.families import linear_names, use_plain_linears
 from harness.models.load import check_quantized, pick_dtype, quantized_linears
@@ -28,9 +28,9 @@ KEYS = {"model", "system", "tokens_per_second", "of_limit", "peak_gib", "packing
 
 
 def run_tiny(out: Path, against: str | None = None, say: Any = lambda line: None) -> dict[str, Any]:
-    text = bench_train(["falcon7b"], against, {}, 3, True, out, "the command", say)
+    text = train.bench_train(["falcon7b"], against, {}, 3, True, out, "the command", say)
     result: dict[str, Any] = json.loads((out / "train.json").read_text())
-    assert table(result) == text
+    assert train.table(result) == text
     return result
 
 
@@ -47,9 +47,11 @@ def samples(count: int, prompt: int) -> list[TokenSample]:
 
 
 def test_both_systems_are_rows_of_one_file_that_grows(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
+    peers = train._peers
+    monkeypatch.setattr(train, "_peers", lambda base: [(p, how[:1]) for p, how in peers(base)])
 
     def say(line: str) -> None:
         if (tmp_path / "train.json").exists():
@@ -90,6 +92,35 @@ def test_a_peer_that_fails_is_a_row_with_its_error(
     assert "no such kernel" in rows["trl-default"]["error"]
     assert "out of memory" in rows["trl-best"]["error"]
     assert all("tokens_per_second" not in row for row in rows.values())
+
+
+def on_a_gpu(family: str) -> Any:
+    """What is asked of a base that is on a GPU, before anything runs there."""
+    config = SimpleNamespace(model_type=family)
+    return SimpleNamespace(
+        device=SimpleNamespace(type="cuda"), model=SimpleNamespace(config=config)
+    )
+
+
+def test_the_packing_of_a_gpu_counts_what_fills_its_rows_up() -> None:
+    rows = [TokenSample(str(n), (5,) * n, 0, n, False) for n in (60, 10, 64, 64)]
+    recipe = RecipeConfig(name="x", per_device_train_batch_size=4, gradient_accumulation_steps=1)
+    plan = {"row_tokens": 70, "fused": True}
+    # 60 and 10 share a row of 128 positions; of the others each fills one of 64.
+    assert train._packed(on_a_gpu("llama"), rows, recipe, plan) == 198 / 256
+    assert train._packed(on_a_gpu("llama"), rows, recipe, {**plan, "fused": False}) == 1.0
+
+
+def test_trl_is_measured_with_documents_apart_where_it_can() -> None:
+    llama, falcon = (dict(train._peers(on_a_gpu(family))) for family in ("llama", "falcon"))
+    apart = "trl-best, documents apart"
+    assert {how.packing for how in llama[apart]} == {"bfd"}
+    assert apart not in falcon
+    for peers in (llama, falcon):
+        assert peers["trl-default"] == [trl.Settings()]
+        assert {(how.packing, how.checkpointing) for how in peers["trl-best"]} == {
+            ("wrapped", False)
+        }
 
 
 # --- the peer --------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def bench_train(
         "command": command,
         "card": card(),
         "versions": {name: _version(name) for name in LIBRARIES},
-        "values": "tiny shapes, of no meaning" if tiny else "random in the true shapes",
+        "values": "",
         "rows": [],
     }
 
@@ -94,8 +94,11 @@ def bench_train(
         write_json(out / "train.json", result)
         say(_line(row))
 
+    values: list[str] = []
     for name in models:
         base, real = _base(name, weights, tiny, say)
+        values.append("real" if real else f"random in {'tiny' if tiny else 'the true'} shapes")
+        result["values"] = ", ".join(dict.fromkeys(values))
         rate = matmul_rate(base.device, base.dtype)
         result.setdefault("matmul_tflops", rate / 1e12)
         if base.device.type == "cuda" and "sustained_tflops" not in result:

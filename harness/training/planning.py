@@ -56,6 +56,8 @@ class RowPlan:
     checkpointed: of so many of `layers` only the input is kept, the rest is computed again; that
                   is of a full row, of a shorter one it is as few as fit.
     fused:        the step is the one written out in harness.fused, not transformers' and peft's.
+    shape, room:  sizes of the model and bytes that checkpointing follows from; no shape where it is
+                  fixed. more: so many layers beyond that, after memory ran out.
     """
 
     row_tokens: int
@@ -70,7 +72,7 @@ class RowPlan:
 
     def checkpointed_of(self, tokens: int) -> int:
         """Of how many layers a row of `tokens` keeps the input only."""
-        if self.shape is None or self.checkpointed in (0, self.layers):
+        if self.shape is None:
             return self.checkpointed
         fitting = self.shape.least(tokens, self.dense, self.room)
         return min(self.layers, (self.layers if fitting is None else fitting) + self.more)
@@ -184,7 +186,9 @@ def _fastest(
             full = max(tokens, longest)
             real = int(useful / math.ceil(useful / full))  # rows are of about equal size
             least = [_least(shape, n, dense, room, wanted.checkpointing) for n in (full, real)]
-            plan = RowPlan(tokens, dense, shape.layers, shape.layers, True, shape=shape, room=room)
+            plan = RowPlan(tokens, dense, shape.layers, shape.layers, True, room=room)
+            if wanted.checkpointing == "auto":
+                plan.shape = shape
             smallest = plan
             if least[0] is not None and least[1] is not None:
                 plan.checkpointed = least[0]
