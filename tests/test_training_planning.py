@@ -15,7 +15,7 @@ from harness.training.planning import GIB, RowPlan, Shape, Wanted
 
 LLAMA = Shape(
     layers=32, linear=6_476_005_376, head=131_072_000, largest=4096 * 11008, kept=66_304,
-    hidden=4096, trainable=39_976_960, held=4 * 10**9, quantized=True,
+    hidden=4096, trainable=39_976_960, dropped=0, held=4 * 10**9, quantized=True,
 )  # fmt: skip
 STEP, LONGEST = 8300.0, 1024
 

@@ -15,7 +15,6 @@ from harness.training.checkpoints import load_best, save_best, save_checkpoint
 from harness.training.limit import flop_per_token, matmul_rate
 from harness.training.loop import train
 from harness.training.planning import RowPlan
-from harness.training.step import mean_loss
 from harness.training.steplog import StepLog
 from harness.training.watch import Best, validate
 from tests.test_training_loop import SAMPLES, recipe
@@ -53,7 +52,7 @@ def fit(
         base, adapter, SAMPLES, HELD, settings, 0, folder, log, lambda line: None, answer=answer
     )
     weights = {name: value.clone() for name, value in adapter.state().items()}
-    return entries, weights, facts, mean_loss(base, HELD, RowPlan(64))
+    return entries, weights, facts, validate(base, HELD, RowPlan(64)).loss
 
 
 @pytest.fixture(scope="module")
@@ -140,14 +139,16 @@ def test_validation_counts_first_choices_over_all_rows() -> None:
     base = base_of("llama")
     found = validate(base, HELD, RowPlan(24))
     hits = count = 0
+    nll = 0.0
     for each in HELD:
         with torch.inference_mode():
-            choice = base.model(input_ids=torch.tensor([each.ids])).logits[0].argmax(-1)
+            logp = base.model(input_ids=torch.tensor([each.ids])).logits[0].log_softmax(-1)
         for at in range(each.prompt_tokens, len(each.ids)):
-            hits += int(choice[at - 1]) == each.ids[at]
+            hits += int(logp[at - 1].argmax()) == each.ids[at]
+            nll -= float(logp[at - 1, each.ids[at]])
             count += 1
     assert found.accuracy == hits / count
-    assert found.loss == pytest.approx(mean_loss(base, HELD, RowPlan(64)), rel=1e-5)
+    assert found.loss == pytest.approx(nll / count, rel=1e-5)
 
 
 def test_answers_are_asked_for_at_each_validation(tmp_path: Path) -> None:

@@ -258,7 +258,9 @@ def _theirs(
         except torch.OutOfMemoryError:
             continue
         except Exception as error:
-            return {"error": f"{type(error).__name__}: {error}"[:300]}
+            if "tokens_per_second" not in best:
+                best = {"error": f"{type(error).__name__}: {error}"[:300]}
+            break
         if row["tokens_per_second"] > best.get("tokens_per_second", 0):
             best = {
                 **row,

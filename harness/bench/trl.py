@@ -17,6 +17,7 @@ from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.models.quiet import quiet
 from harness.tokens import TokenSample
+from harness.training.planning import checkpoint_layers
 
 LENGTH = 1024
 """Tokens of a packed row, and of an example at most: SFTTrainer's own default."""
@@ -122,9 +123,7 @@ def run(
     finally:
         trainer = None
         adapter.detach()
-        for module in base.model.modules():
-            if hasattr(module, "gradient_checkpointing"):
-                module.gradient_checkpointing = False
+        checkpoint_layers(base, False)
         gc.collect()
         if cuda:
             torch.cuda.empty_cache()

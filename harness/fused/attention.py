@@ -42,9 +42,9 @@ def documents(
     lengths = tuple(lengths)
     if window is not None and max(lengths) <= window:
         window = None
-    if device.type != "cuda" or dtype == torch.float32:
+    if device.type != "cuda" or dtype == torch.float32 or not _is_recent(device):
         return Documents(lengths, window)
-    flash = _flash(device)
+    flash = _flash()
     if flash is not None and window is None and size in flash.SIZES:
         return Documents(lengths, window, tiles=_moved(flash.tiles(lengths), device))
     if not _fits(window):
@@ -90,7 +90,7 @@ class Attention:
         into gq, gk and gv."""
         if self.lse is not None:
             assert view.documents.tiles is not None
-            _flash(grad.device).backward(
+            _flash().backward(
                 self.q, self.k, self.v, self.out, self.lse, view.documents.tiles, grad,
                 view.cos, view.sin, gq, gk, gv,
             )  # fmt: skip
@@ -112,7 +112,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, view: View, out: Tensor) -> Attentio
     pointwise.rotate(k, k, view.cos, view.sin)
     rows = view.documents
     if rows.tiles is not None:
-        lse = _flash(q.device).forward(q, k, v, out, rows.tiles)
+        lse = _flash().forward(q, k, v, out, rows.tiles)
         return Attention(q, k, v, out, lse=lse)
     with torch.enable_grad():
         q, k, v = (each.detach().requires_grad_() for each in (q, k, v))
@@ -155,10 +155,15 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Documents) -> Tensor:
 
 
 @cache
-def _flash(device: torch.device) -> Any:
-    """Our kernels, where `device` runs them."""
-    known = importlib.util.find_spec("triton") is not None
-    if not known or torch.cuda.get_device_capability(device) < (8, 0):
+def _is_recent(device: torch.device) -> bool:
+    """Whether kernels for packed documents run there: ours and torch's need Ampere or newer."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@cache
+def _flash() -> Any:
+    """Our kernels, where Triton is installed."""
+    if importlib.util.find_spec("triton") is None:
         return None
     from harness.fused import flash
 

@@ -43,7 +43,15 @@ def supports(base: Base, adapter: Adapter) -> bool:
     lora = adapter.settings
     plain = not lora.use_dora and lora.bias == "none" and base.quantization in ("nf4", "none")
     family = FAMILIES.get(config.model_type)
-    return bool(family and family.supported(config) and plain and plain_head(base))
+    known = family is not None and family.supported(config)
+    return bool(known and plain and plain_head(base) and _turns(base))
+
+
+def _turns(base: Base) -> bool:
+    """Whether the device turns heads of the model's size: Triton takes powers of two."""
+    config = base.model.config
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return base.device.type != "cuda" or size.bit_count() == 1
 
 
 class Decoder:
@@ -130,7 +138,7 @@ class Decoder:
         pointwise.norm(picked, None, self.stack.norm, states)
         weight = self.base.head_weight
         nll, correct = [], []
-        step = self._chunk(weight)
+        step = -(-self._chunk(weight) // 4)  # they are widened to float32
         for at in range(0, len(states), step):
             logits = states[at : at + step].to(weight.dtype) @ weight.T
             wanted = labels[at : at + step]

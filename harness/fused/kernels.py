@@ -187,6 +187,7 @@ def _cross_entropy(logits, labels, nll, scale, width, logits_row, BLOCK: tl.cons
     row = tl.program_id(0).to(tl.int64)
     place = logits + row * logits_row
     label = tl.load(labels + row)
+    picked = tl.load(place + label).to(tl.float32)  # before its place is written over
     at = tl.arange(0, BLOCK)
     top = tl.full([BLOCK], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK], tl.float32)
@@ -199,7 +200,7 @@ def _cross_entropy(logits, labels, nll, scale, width, logits_row, BLOCK: tl.cons
         top = higher
     most = tl.max(top, 0)
     whole = most + tl.log(tl.sum(total * tl.exp(top - most), 0))
-    tl.store(nll + row, whole - tl.load(place + label).to(tl.float32))
+    tl.store(nll + row, whole - picked)
     factor = tl.load(scale)
     for start in range(0, width, BLOCK):
         inside = start + at < width

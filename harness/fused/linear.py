@@ -7,7 +7,7 @@ no part), the result is y = x W' + (x A') (s B)'. Held as one matrix
          [A,  0 ]]    gx = [g, g (s B)] M[:, :I]
 
 the LoRA term rides along the product's inner dimension, so y and gx are written once. That needs W
-in full precision; where memory has no room for it, W is dequantised at each call (`Packed`) and
+in full precision; where memory has no room for it, W is dequantised at each call and
 the term is added to the product in place.
 """
 
@@ -230,7 +230,7 @@ class Group:
 
 
 class Grads:
-    """Gradients of the trained parameters, summed in float32 over the rows of a step."""
+    """Gradients of the trained parameters, in float32: noted layer by layer, added once a row."""
 
     def __init__(self) -> None:
         self._a: list[tuple[nn.Parameter, Tensor]] = []

@@ -76,7 +76,11 @@ def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """
     if precision == "auto":
         if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+            return (
+                torch.bfloat16
+                if torch.cuda.is_bf16_supported(including_emulation=False)
+                else torch.float16
+            )
         return torch.bfloat16 if cpu_has_bf16() else torch.float32
     if precision == "fp16" and device.type == "cpu":
         return torch.float32

@@ -51,9 +51,10 @@ def load_best(folder: Path, step: int) -> dict[str, Any] | None:
     return _read(folder / f"best-{step:08d}.pt")
 
 
-def forget_best_after(folder: Path, step: int) -> None:
-    """Remove the best ones of steps after `step`, which are going to be taken again."""
-    for at, path in _found(folder, _BEST):
+def forget_after(folder: Path, step: int) -> None:
+    """Remove what is of steps after `step`, which are going to be taken again: it is damaged or
+    abandoned, and would outlive newer ones."""
+    for at, path in [*_found(folder, _NAME), *_found(folder, _BEST)]:
         if at > step:
             _remove(path)
 

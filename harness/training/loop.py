@@ -19,7 +19,7 @@ from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.tokens import TokenSample
 from harness.training.checkpoints import (
-    forget_best_after,
+    forget_after,
     load_best,
     newest_checkpoint,
     save_best,
@@ -43,8 +43,13 @@ from harness.training.watch import Best, validate
 T = TypeVar("T")
 
 AHEAD = {"cuda": 1, "cpu": 0}
-"""Steps that a device is given before the result of an older one is looked at, so that a GPU never
-waits for the host. Whatever looks at the adapter waits for the device first."""
+"""Steps that a device is given before the result of an older one is looked at, so that a GPU need
+not wait for the host between them (a scaler of float16 losses has it wait all the same). Whatever
+looks at the adapter waits for the device first."""
+
+OVERFLOWS = 30
+"""Steps in a row that may overflow in float16 while the scale is found: from 65,536 on, each halves
+it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +123,19 @@ def train(
     optimizer = make_optimizer(recipe, parameters)
     scaler = torch.amp.GradScaler(base.device.type, enabled=base.dtype == torch.float16)
     best, start = Best(), 0
+    if wanted.checkpointing == "auto":
+        wanted = replace(wanted, checkpointing=recipe.gradient_checkpointing)
+    step_tokens = sum(lengths) / steps_per_epoch(recipe, lengths)
     found = newest_checkpoint(checkpoints)
     if found and found[1]["best"]["step"] and recipe.load_best_model_at_end:
         at = found[1]["best"]["step"]
         if load_best(checkpoints, at) is None:
             say(f"the best checkpoint (of step {at}) is damaged: training begins anew")
             found = None
+    if found and wanted.row_tokens is None:
+        # The same rows, because dropout is drawn for each.
+        wanted = replace(wanted, row_tokens=found[1]["row_tokens"])
+    plan = plan_for(base, adapter, lengths, step_tokens, wanted)
     if found:
         start, state = found
         adapter.load_state(state["adapter"])
@@ -131,13 +143,9 @@ def train(
         scaler.load_state_dict(state["scaler"])
         best = Best(**state["best"])
         say(f"training goes on from step {start} of {total}")
-    forget_best_after(checkpoints, start)
+        del found, state
+    forget_after(checkpoints, start)
     resumed(start)
-    if wanted.checkpointing == "auto":
-        wanted = replace(wanted, checkpointing=recipe.gradient_checkpointing)
-    step_tokens = sum(lengths) / steps_per_epoch(recipe, lengths)
-    plan = plan_for(base, adapter, lengths, step_tokens, wanted)
-    say(plan.line())
     limit = matmul_rate(base.device, base.dtype) / flop_per_token(base)  # tokens a second
 
     def save(step: int) -> None:
@@ -146,6 +154,7 @@ def train(
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict(),
             "best": best.state(),
+            "row_tokens": plan.row_tokens,
         }
         save_checkpoint(checkpoints, step, state, recipe.save_total_limit)
 
@@ -154,15 +163,18 @@ def train(
         while True:
             try:
                 return work()
-            except torch.OutOfMemoryError as error:
-                optimizer.zero_grad(set_to_none=True)
-                torch.cuda.empty_cache()
-                if not plan.shrink(base, adapter):
-                    raise RunError(
-                        f"training {base.name} runs out of memory on {base.device} even at the "
-                        "smallest rows; lower max_length, or use --quantization nf4."
-                    ) from error
-                say(f"out of memory: {plan.line()}")
+            except torch.OutOfMemoryError:
+                pass  # until here its traceback holds all that the work had made
+            optimizer.zero_grad(set_to_none=True)
+            if not plan.shrink(base, adapter):
+                raise RunError(
+                    f"training {base.name} runs out of memory on {base.device} even at the "
+                    "smallest rows; lower max_length, or use --quantization nf4."
+                )
+            say(f"out of memory: {plan.line()}")
+
+    fitting(lambda: plan.prepare(base, adapter))
+    say(plan.line())
 
     def gradients(step: int, batch: Sequence[TokenSample]) -> torch.Tensor:
         torch.manual_seed(seed * 1_000_003 + step)
@@ -171,6 +183,7 @@ def train(
     per_epoch = steps_per_epoch(recipe, lengths)
     patience = recipe.early_stopping_patience
     waiting: deque[Queued] = deque()
+    overflows = 0
 
     def queue(step: int, batch: Sequence[TokenSample]) -> None:
         """Hand a step to the device, and do not wait for it."""
@@ -200,10 +213,13 @@ def train(
 
     def report(queued: Queued, watched: bool) -> None:
         """Wait for a step and log it; `watched`: validate after it."""
+        nonlocal overflows
         queued.ended.wait()
         value, norm = queued.result.tolist()
         stepped, seconds = time.perf_counter(), queued.ended.since(queued.began)
-        if not math.isfinite(value) or (not math.isfinite(norm) and not scaler.is_enabled()):
+        overflows = 0 if math.isfinite(norm) else overflows + 1
+        bearable = OVERFLOWS if scaler.is_enabled() else 0
+        if not math.isfinite(value) or overflows > bearable:
             raise DivergedError(
                 f"training diverged at step {queued.step} (loss {value}, gradient norm {norm}); "
                 "lower the learning rate."
@@ -239,32 +255,35 @@ def train(
         )
 
     ahead = AHEAD[base.device.type]
-    done = start
+    done = saved = start
     begun = time.perf_counter()
-    for step, batch in enumerate(step_loader(samples, recipe, seed, start, total), start):
-        if best.exhausted(patience):
-            break  # it was interrupted at its last step
-        with interrupts.deferred():
+    with interrupts.deferred():  # a signal waits for the end of a step; leaving raises it
+        for step, batch in enumerate(step_loader(samples, recipe, seed, start, total), start):
+            if best.exhausted(patience):
+                break  # it was interrupted at its last step
             queue(step, batch)
             done = step + 1
             watched = bool(validation) and (
                 done == total or (recipe.eval_steps > 0 and done % recipe.eval_steps == 0)
             )
-            due = done == total or watched or saves_after(recipe, done, per_epoch)
-            while len(waiting) > (0 if due or interrupts.requested() else ahead):
+            saves = done < total and saves_after(recipe, done, per_epoch)
+            settled = watched or saves or done == total
+            while waiting and (settled or interrupts.requested() or len(waiting) > ahead):
                 queued = waiting.popleft()
                 report(queued, watched and queued.step == done)
-            stopped = best.exhausted(patience)
-            due = done < total and not stopped and saves_after(recipe, done, per_epoch)
-            if not waiting and (due or interrupts.requested()):
+            stop = interrupts.requested() and not waiting
+            if stop or (saves and not best.exhausted(patience)):
                 save(done)
-        # Leaving the deferred block raises Interrupted where a signal came.
-        if stopped:
-            say(
-                f"stopped early: validation was lowest at step {best.step} ({best.loss:.4f}), and "
-                f"{best.stood} measurements since brought nothing better"
-            )
-            break
+                saved = done
+            if stop:
+                break
+        if interrupts.requested() and saved < done:
+            save(done)
+    if best.exhausted(patience):
+        say(
+            f"stopped early: validation was lowest at step {best.step} ({best.loss:.4f}), and "
+            f"{best.stood} measurements since brought nothing better"
+        )
     published = done
     if recipe.load_best_model_at_end and best.step and best.step != done:
         state = load_best(checkpoints, best.step)  # type: ignore[assignment]

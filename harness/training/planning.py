@@ -80,8 +80,7 @@ class RowPlan:
     def prepare(self, base: Base, adapter: Adapter) -> None:
         """Make what the plan needs: its decoder, or checkpointing in transformers' layers."""
         if not self.fused:
-            if self.checkpointed:
-                enable_checkpointing(base)
+            checkpoint_layers(base, self.checkpointed > 0)
             return
         from harness.fused.decoder import Decoder
 
@@ -90,6 +89,17 @@ class RowPlan:
 
     def shrink(self, base: Base, adapter: Adapter) -> bool:
         """Ask for less memory after it ran out; False when nothing smaller is left."""
+        while self._less(base):
+            self.decoder = None
+            torch.cuda.empty_cache()
+            try:
+                self.prepare(base, adapter)
+            except torch.OutOfMemoryError:
+                continue
+            return True
+        return False
+
+    def _less(self, base: Base) -> bool:
         if self.checkpointed < self.layers:
             step = math.ceil(self.layers / 4) if self.fused else self.layers
             self.more += step
@@ -98,10 +108,7 @@ class RowPlan:
             self.dense = False
         else:
             self.row_tokens //= 2
-        if self.row_tokens < 64:
-            return False
-        self.prepare(base, adapter)
-        return True
+        return self.row_tokens >= 64
 
     def facts(self) -> dict[str, Any]:
         """Plain data for the manifest."""
@@ -124,7 +131,7 @@ def plan_for(
     step_tokens: float,
     wanted: Wanted = Wanted(),
 ) -> RowPlan:
-    """The quickest plan that fits into memory, prepared.
+    """The quickest plan that fits into memory, to be prepared.
 
     lengths: tokens of the documents. step_tokens: how many an optimiser step has, about; rows
     beyond that are of no use.
@@ -144,7 +151,6 @@ def plan_for(
         )
     else:
         plan = _fastest(base, adapter, longest, step_tokens, wanted)
-    plan.prepare(base, adapter)
     return plan
 
 
@@ -227,7 +233,8 @@ class Shape:
 
     linear: weights of all linears; head: of the output head; largest: of the largest linear.
     kept: what one layer keeps a token for its backward pass; hidden: the stream's width.
-    trainable: the adapter's parameters. held: bytes that are there before training.
+    trainable: the adapter's parameters. dropped: the widest input under dropout, 0 without.
+    held: bytes that are there before training, the adapter's values among them.
     """
 
     layers: int
@@ -237,6 +244,7 @@ class Shape:
     kept: int
     hidden: int
     trainable: int
+    dropped: int
     held: int
     quantized: bool
 
@@ -258,22 +266,24 @@ class Shape:
             kept=kept(config) + 4 * max(PITCH, adapter.settings.r),
             hidden=int(config.hidden_size),
             trainable=sum(p.numel() for p in adapter.parameters()),
+            dropped=max(i for i, _ in sizes) if adapter.settings.lora_dropout else 0,
             held=torch.cuda.memory_allocated(base.device),
             quantized=base.quantization != "none",
         )
 
     def bytes(self, tokens: int, dense: bool, checkpointed: int) -> float:
-        """Estimated peak. Float32 adapter with gradient and two moments; 2 bytes an activation."""
+        """Estimated peak: gradient and two moments in float32, 2 bytes an activation, 10 an element
+        under dropout (what was drawn, the mask, the masked)."""
         from harness.fused.decoder import CHUNK_ELEMENTS
 
-        fixed = self.held + 16 * self.trainable + 2 * CHUNK_ELEMENTS["cuda"] * 1.5
+        fixed = self.held + 12 * self.trainable + 2 * CHUNK_ELEMENTS["cuda"] * 1.5
         if dense and self.quantized:
             fixed += 2.02 * self.linear
         elif not dense:
             fixed += 3 * 2 * self.largest
         rows = (self.layers - checkpointed) * self.kept + checkpointed * self.hidden
         # The layer that is being computed, its gradients, and the ends of the stack.
-        passing = (1.9 if checkpointed else 0.9) * self.kept + 6 * self.hidden
+        passing = (1.9 if checkpointed else 0.9) * self.kept + 6 * self.hidden + 5 * self.dropped
         return fixed + 2 * tokens * (rows + passing) + _RESERVE
 
     def seconds(self, tokens: float, dense: bool, checkpointed: int) -> float:
@@ -305,9 +315,14 @@ def available(device: torch.device, memory: int | None) -> float:
     return room
 
 
-def enable_checkpointing(base: Base) -> None:
-    """Keep only the layers' inputs in the forward pass and compute the rest again."""
-    # transformers 5 renames it in some minor version; the older name still stands before that.
+def checkpoint_layers(base: Base, on: bool) -> None:
+    """Whether transformers' layers keep only their inputs and compute the rest again."""
     model = base.model
+    if not on:
+        for module in model.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = False
+        return
+    # transformers 5 renames it in some minor version; the older name still stands before that.
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False})

@@ -49,15 +49,3 @@ def token_losses(
     if plan.decoder is not None:
         return plan.decoder.losses(samples)
     return scored_tokens(base, build_row(samples, base))
-
-
-def mean_loss(base: Base, samples: Sequence[TokenSample], plan: RowPlan) -> float:
-    """Nats a scored token over `samples`, under the arm that is switched on."""
-    total, count = 0.0, 0
-    if plan.decoder is not None:
-        plan.decoder.refresh()
-    for members in plan_rows(samples, plan.row_tokens, base.model.config):
-        nll, _ = token_losses(base, [samples[i] for i in members], plan)
-        total += float(nll.sum(dtype=torch.float64))
-        count += len(nll)
-    return total / max(count, 1)
