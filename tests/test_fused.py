@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from harness.config.schema import LoraSettings
+from harness.fused import attention
 from harness.fused.decoder import Decoder, supports
 from harness.models.adapter import Adapter
 from harness.tokens import TokenSample
@@ -225,6 +227,23 @@ def test_what_is_not_written_out_is_left_to_the_general_path() -> None:
     capped = _with("gemma3", LoraSettings())
     capped[0].model.config.final_logit_softcapping = 30.0
     assert not supports(*capped)
+
+
+def test_a_gpu_takes_what_its_kernels_can() -> None:
+    gpu = torch.device("cuda")
+    for hidden, taken in ((64, True), (96, False)):  # heads of 16 and 24
+        base = base_of("llama", hidden=hidden)
+        adapter = Adapter.attach(base, LoraSettings(), seed=0)
+        assert supports(base, adapter)
+        assert supports(dataclasses.replace(base, device=gpu), adapter) == taken
+
+
+def test_cards_before_ampere_have_no_kernel_for_packed_documents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attention, "_is_recent", lambda device: False)
+    rows = attention.documents([3, 4], 64, torch.device("cuda"), torch.float16)
+    assert (rows.starts, rows.tiles, rows.lengths) == (None, None, (3, 4))
 
 
 def _with(family: str, settings: LoraSettings) -> tuple[Any, Adapter]:

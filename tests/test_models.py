@@ -50,6 +50,20 @@ def test_every_linear_is_nf4_in_every_family(family: str, tmp_path: Path) -> Non
     assert float(cosine) > 0.9
 
 
+@pytest.mark.skipif(not CPU, reason="of a CPU")
+def test_rows_that_bitsandbytes_unpacks_wrongly_are_refused(tmp_path: Path) -> None:
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    torch.manual_seed(0)
+    for width, right in ((128, True), (96, False)):  # where both are right, the refusal can go
+        weight = torch.randn(8, width)
+        unpacked = dequantize_4bit(*quantize_4bit(weight, quant_type="nf4"))
+        assert (float((unpacked - weight).abs().max()) < 0.6) == right
+    folder = save_tiny(tmp_path, "llama", hidden=96)
+    with pytest.raises(AdapterError, match="q_proj has rows of 96 weights"):
+        load(folder, "nf4")
+
+
 def test_a_falcon_that_stays_in_full_precision_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

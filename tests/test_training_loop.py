@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from harness.tokens import TokenSample
 from harness.training import loop
 from harness.training.checkpoints import newest_checkpoint, save_checkpoint
 from harness.training.loop import train
-from harness.training.planning import RowPlan
+from harness.training.planning import RowPlan, Wanted
 from harness.training.schedule import examples_of_step, learning_rate, total_steps
 from harness.training.step import accumulate
 from harness.training.steplog import StepLog
@@ -300,6 +301,111 @@ def test_out_of_memory_shrinks_the_plan_and_says_so(
     )
     with pytest.raises(RunError, match="runs out of memory"):
         fit(tmp_path / "never")
+
+
+def test_memory_that_runs_out_within_a_step_is_free_before_the_next_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.fused.decoder import Decoder
+
+    begin, head = Decoder.__init__, Decoder._head
+    made: list[weakref.ref[Decoder]] = []
+    heads = itertools.count(1)
+
+    def initialised(self: Decoder, *given: Any) -> None:
+        assert not any(old() for old in made)
+        made.append(weakref.ref(self))
+        begin(self, *given)
+
+    def short(self: Decoder, *given: Any) -> Any:
+        if next(heads) == failing:
+            raise torch.OutOfMemoryError
+        return head(self, *given)
+
+    monkeypatch.setattr(Decoder, "__init__", initialised)
+    monkeypatch.setattr(Decoder, "_head", short)
+
+    def steps(folder: str) -> list[tuple[float, float]]:
+        made.clear()
+        base, settings, said = base_of("llama"), recipe(), []
+        adapter = Adapter.attach(base, settings.lora, seed=0)
+        entries: list[StepLog] = []
+        train(
+            base, adapter, SAMPLES, [], settings, 0, tmp_path / folder, entries.append,
+            said.append, wanted=Wanted(row_tokens=48),
+        )  # fmt: skip
+        assert sum("out of memory" in line for line in said) == (failing > 0)
+        return [(e.loss, e.grad_norm) for e in entries]
+
+    failing = 0
+    whole = steps("whole")
+    rows = next(heads) - 1
+    assert rows > len(whole)  # a step has several
+    heads, failing = itertools.count(1), rows - 1
+    short_of = steps("short")
+    assert len(made) == 2
+    assert short_of == [pytest.approx(each, rel=1e-5) for each in whole]
+
+
+def test_a_resumed_training_keeps_its_rows(tmp_path: Path) -> None:
+    base, settings = base_of("llama"), recipe(save_steps=1, max_steps=2)
+    said: list[str] = []
+    for steps, wanted in ((2, Wanted(row_tokens=48)), (3, Wanted())):
+        adapter = Adapter.attach(base, settings.lora, seed=0)
+        settings = settings.model_copy(update={"max_steps": steps})
+        train(
+            base, adapter, SAMPLES, [], settings, 0, tmp_path, lambda entry: None, said.append,
+            wanted=wanted,
+        )  # fmt: skip
+        adapter.detach()
+    assert any("goes on from step 1 of 3" in line for line in said)
+    assert [line.split(",")[0] for line in said if "plan" in line] == [
+        "plan: rows of 48 tokens"
+    ] * 2
+
+
+def test_checkpoints_of_abandoned_steps_do_not_outlive_new_ones(tmp_path: Path) -> None:
+    tmp_path.joinpath("step-00000060.pt").write_bytes(b"damaged")
+    tmp_path.joinpath("step-00000060.json").write_text("{}")
+    fit(tmp_path, save_steps=2, save_total_limit=1)
+    assert sorted(f.name for f in tmp_path.glob("*.pt")) == ["step-00000004.pt"]
+
+
+def test_overflows_that_never_end_are_a_divergence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, settings = base_of("llama"), recipe(num_train_epochs=40.0)
+    base.model.half()
+    base.dtype = torch.float16
+    adapter = Adapter.attach(base, settings.lora, seed=0)
+    until = 5
+
+    def overflowing(base: Any, batch: Any, plan: RowPlan, scaler: Any) -> torch.Tensor:
+        scaler.scale(torch.tensor(1.0))
+        for parameter in adapter.parameters():
+            big = len(entries) < until
+            parameter.grad = torch.full_like(parameter, torch.inf if big else 1e-3)
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(loop, "accumulate", overflowing)
+    entries: list[StepLog] = []
+
+    def run(folder: str) -> None:
+        train(
+            base, adapter, SAMPLES, [], settings, 0, tmp_path / folder, entries.append,
+            lambda line: None,
+        )  # fmt: skip
+
+    before = {name: value.clone() for name, value in adapter.state().items()}
+    until = 1000
+    with pytest.raises(DivergedError, match=f"at step {loop.OVERFLOWS + 1} "):
+        run("never")
+    assert all(torch.equal(adapter.state()[name], before[name]) for name in before)
+    entries.clear()
+    until = 5
+    run("five")
+    assert [entry.to_json()["grad_norm"] is None for entry in entries[:6]] == [True] * 5 + [False]
+    assert len(entries) == 80
 
 
 def test_steps_epochs_and_order() -> None:

@@ -210,6 +210,25 @@ def check_quantized(model: nn.Module, config: Any, quantization: Quantization) -
             f"{found} of {wanted} linear layers are {quantization}, so the model is not what was "
             "asked for; run with --quantization none or use a supported family."
         )
+    if quantization == "nf4":
+        _check_rows(model)
+
+
+def _check_rows(model: nn.Module) -> None:
+    """Raise AdapterError where bitsandbytes would unpack other values than it packed.
+
+    On a CPU it does so, without a word, where rows are no multiple of its blocks (0.50.2).
+    """
+    import bitsandbytes as bnb
+
+    for name, module in model.named_modules():
+        if not isinstance(module, bnb.nn.Linear4bit) or module.weight.device.type != "cpu":
+            continue
+        if module.in_features % 64:
+            raise AdapterError(
+                f"{name} has rows of {module.in_features} weights, which bitsandbytes unpacks "
+                "wrongly on a CPU (no multiple of 64); run with --quantization none or int8."
+            )
 
 
 def _plain(config: Any) -> Any:

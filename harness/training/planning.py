@@ -100,15 +100,17 @@ class RowPlan:
         return False
 
     def _less(self, base: Base) -> bool:
-        if self.checkpointed < self.layers:
+        if (self.checkpointed if self.shape is None else self.more) < self.layers:
             step = math.ceil(self.layers / 4) if self.fused else self.layers
             self.more += step
             self.checkpointed = min(self.layers, self.checkpointed + step)
         elif self.dense and base.quantization != "none":
             self.dense = False
-        else:
+        elif self.row_tokens >= 2 * min(ROWS):
             self.row_tokens //= 2
-        return self.row_tokens >= 64
+        else:
+            return False
+        return True
 
     def facts(self) -> dict[str, Any]:
         """Plain data for the manifest."""
