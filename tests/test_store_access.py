@@ -71,10 +71,13 @@ def test_a_worker_that_outlives_the_killed_holder_does_not_hold_the_run(tmp_path
         from harness.store import RunFolder
         run = RunFolder(Path(sys.argv[1]), "m", "t", "quick", 0, {"recipe": "quick", "seed": 0})
         with run.lock():
+            awake, tell = os.pipe()
             worker = os.fork()
             if worker == 0:
+                os.write(tell, b".")
                 time.sleep(30)
                 os._exit(0)
+            os.read(awake, 1)
             Path(sys.argv[2]).write_text(str(worker))
             print("ready", flush=True)
             time.sleep(30)
