@@ -122,7 +122,7 @@ def _read(path: Path, name: str, validate: Callable[[Any], Config]) -> Config:
 def explain(error: ValidationError) -> str:
     """The first fault that a schema found, as one sentence with the near key for an unknown one."""
     fault = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in fault["loc"]) or "the file"
+    place = ".".join(str(part) for part in fault["loc"])
     kind, message = fault["type"], fault["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         key = str(fault["loc"][-1])
@@ -132,6 +132,8 @@ def explain(error: ValidationError) -> str:
         return f"the key {place} is missing; add it."
     value = fault.get("input")
     got = printable(value) if isinstance(value, str) else printable(str(value)).strip("'")
+    if not place:  # of several values together
+        return f"{message}; mend it."
     return f"{place} is {got}, but: {message[:1].lower()}{message[1:]}; mend it."
 
 

@@ -100,6 +100,8 @@ def train(context: Context) -> None:
             context.say(entry.line())
         if said := entry.validation_line():
             context.say(said)
+            if answers is not None and (shown := answers.line(entry.step)):
+                context.say(shown)
         for feed in feeds:
             feed.follow(journal.path)
         bars[0].advance(note=f"loss {entry.loss:.4f}")

@@ -12,6 +12,7 @@ from harness.journal import Journal
 from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.records import Example
+from harness.reports.text import clip, single_line
 from harness.scorers.rouge import rouge
 from harness.stages.context import write_jsonl
 from harness.tokens import Codec
@@ -74,6 +75,14 @@ class Answers:
             self.rows.append(row)
             values += [rouge_l] if rouge_l is not None else []
         return fsum(values) / len(values) if values else None
+
+    def line(self, step: int) -> str | None:
+        """One line for people: the beginning of the first answer after `step`, if there is one."""
+        row = next((row for row in self.rows if row["step"] == step), None)
+        if row is None:
+            return None
+        prompt, text = (clip(single_line(row[key]), n) for key, n in (("prompt", 30), ("text", 54)))
+        return f"step {step}  {prompt} → {text or '(nothing)'}"
 
     def close(self) -> None:
         """Close the journal."""
