@@ -4,9 +4,6 @@
         for step in steps:
             progress.advance(note=f"loss {train(step):.3f}")
 
-    for prompt in track(prompts, "generate base", "samples"):
-        ...
-
 A line reads `train  12/24 steps  0.41 steps/s  29 s left  loss 1.234` and has at most 100
 columns. What takes under a second leaves no trace. `write` prints a line past an active bar.
 """
@@ -17,16 +14,14 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 COLUMNS = 100  # the longest line
 QUIET = 1.0  # seconds; what is shorter leaves no line
 REDRAW = 0.1  # seconds between two states of a bar
 WINDOW = 60.0  # seconds over which the present rate is taken
-
-T = TypeVar("T")
 
 _bars: list[Any] = []  # tqdm bars on the screen, the outermost first
 
@@ -163,21 +158,6 @@ class Progress:
             if not self.total
             else f"{label} {{percentage:3.0f}}%|{{bar}}| {tail}"
         )
-
-
-def track(
-    iterable: Iterable[T], label: str, unit: str = "samples", *, total: int | None = None
-) -> Iterator[T]:
-    """Yield the items of `iterable`, each counted when the next one is asked for.
-
-    total: how many there are, where `len` cannot tell.
-    """
-    if total is None and isinstance(iterable, Sized):
-        total = len(iterable)
-    with Progress(label, total, unit) as progress:
-        for item in iterable:
-            yield item
-            progress.advance()
 
 
 def write(line: str, stream: TextIO | None = None) -> None:

@@ -4,19 +4,29 @@ peft's. CI has no such device; run it where there is one."""
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from harness import interrupts
 from harness.config.schema import LoraSettings
+from harness.errors import Interrupted
 from harness.fused import pointwise
 from harness.fused.attention import Documents, View, attend, documents
 from harness.fused.decoder import Decoder
 from harness.fused.linear import Grads
 from harness.fused.pointwise import Norm
+from harness.models.adapter import Adapter
+from harness.training.loop import train
+from harness.training.steplog import StepLog
 from tests.test_fused import expected, randomised, samples, worst
+from tests.test_training_loop import SAMPLES, recipe
 from tests.tiny import base_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -72,12 +82,16 @@ def test_rotation_activations_and_copies(
         gate, up = wide.chunk(2, -1)
         pointwise.gated(gate, up, out[:, :1100])
         pointwise.gated_backward(grad, gate, up, both_grads[:, :1100], both_grads[:, 1100:])
+        tanh, tanh_grads = torch.zeros_like(wide), torch.zeros_like(wide)
+        pointwise.gated(gate, up, tanh[:, :1100], tanh=True)
+        halves = tanh_grads[:, :1100], tanh_grads[:, 1100:]
+        pointwise.gated_backward(grad, gate, up, *halves, tanh=True)
         curved, slope = torch.zeros_like(wide), torch.zeros_like(grad)
         pointwise.gelu(gate, curved[:, :1100])
         pointwise.gelu_backward(grad, up, slope)
         copied = torch.zeros_like(wide)
         pointwise.copy(grad, copied[:, 1100:])
-        return [turned, back, out, both_grads, curved, slope, copied]
+        return [turned, back, out, both_grads, tanh, tanh_grads, curved, slope, copied]
 
     both(work, monkeypatch)
 
@@ -208,6 +222,41 @@ def test_one_group_has_the_outputs_and_gradients_of_pefts_layer(dtype: torch.dty
     pairs += list(zip([group.parts[0].a.grad, group.parts[0].b.grad], theirs, strict=True))
     for a, b in pairs:
         assert float((a.float() - b.float()).norm() / b.float().norm()) < 1e-2
+
+
+def trained(
+    device: str, dtype: torch.dtype, folder: Path, interrupt_at: int = 0
+) -> tuple[list[StepLog], dict[str, torch.Tensor]]:
+    """A short training of a tiny llama; what was logged and the adapter's weights."""
+    base = base_of("llama", hidden=256)
+    base.model.to(dtype).to(device)
+    base = dataclasses.replace(base, device=torch.device(device), dtype=dtype)
+    settings = recipe(save_steps=0)
+    adapter = Adapter.attach(base, settings.lora, seed=0)
+    entries: list[StepLog] = []
+
+    def log(entry: StepLog) -> None:
+        entries.append(entry)
+        if entry.step == interrupt_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train(base, adapter, SAMPLES, [], settings, 0, folder, log, lambda line: None)
+    return entries, adapter.state()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_training_goes_on_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> None:
+    began = time.perf_counter()
+    whole, weights = trained("cuda:0", dtype, tmp_path / "whole")
+    assert 0 < sum(entry.seconds for entry in whole) < time.perf_counter() - began
+    with pytest.raises(Interrupted), interrupts.handling():
+        trained("cuda:0", dtype, tmp_path / "cut", interrupt_at=2)
+    rest, resumed = trained("cuda:0", dtype, tmp_path / "cut")
+    assert rest[0].step in (3, 4)  # the next one may have been begun
+    assert [(e.step, e.loss, e.grad_norm) for e in rest] == [
+        (e.step, e.loss, e.grad_norm) for e in whole[rest[0].step - 1 :]
+    ]
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
 
 
 def _quantize(base: Any) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import progress
-from harness.progress import COLUMNS, Progress, track, write
+from harness.progress import COLUMNS, Progress, write
 
 
 class Clock:
@@ -162,12 +162,6 @@ def test_a_stream_that_knows_only_ascii_gets_ascii(clock: Clock) -> None:
         clock.now += 2
     write("ein Maß", stream)
     assert raw.getvalue() == b"gr??e  0/1 samples  in 2.0 s\nein Ma?\n"
-
-
-def test_track_yields_all_and_counts_them(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(track([3, 1, 2], "score")) == [3, 1, 2]
-    assert list(track((n for n in range(3)), "score", "rows", total=3)) == [0, 1, 2]
-    assert capsys.readouterr() == ("", "")
 
 
 # --- terminals -------------------------------------------------------------------------------
