@@ -1,7 +1,7 @@
-# make run   set up .venv and do the main job on the embedded default
-# make test  set up what is missing and pass the tests, offline
+# make run      set up .venv and do the main job on the embedded default
+# make test     set up what is missing and pass the tests, offline
 # make kernels  pass the tests of the GPU's kernels without a GPU (Triton is another 1 GB of disk)
-# make check hold the scorers to their golden cases and frozen scores
+# make check    hold the scorers to their golden cases and frozen scores
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

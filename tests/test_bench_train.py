@@ -123,6 +123,14 @@ def test_trl_is_measured_with_documents_apart_where_it_can() -> None:
         }
 
 
+@pytest.mark.parametrize("name", ["train.json", "cpu/train.json"])
+def test_the_readme_shows_the_committed_figures(name: str) -> None:
+    root = Path(__file__).resolve().parents[1]
+    result = json.loads((root / "results" / "bench" / name).read_text(encoding="utf-8"))
+    assert train.table(result) in (root / "README.md").read_text(encoding="utf-8")
+    assert result["command"] in (root / "README.md").read_text(encoding="utf-8")
+
+
 # --- the peer --------------------------------------------------------------------------------
 
 

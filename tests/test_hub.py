@@ -18,6 +18,7 @@ from harness.data import load as data
 from harness.data.identity import identity
 from harness.errors import MissingError, StorageError
 from harness.hub import cached_snapshot, fetch
+from harness.models.load import load_base
 from harness.models.locate import ensure, locate, missing
 from tests.tiny import save_tiny
 
@@ -83,6 +84,8 @@ def test_a_cached_model_is_located_by_its_commit(cache: Path, tmp_path: Path) ->
     located = locate(model, None)
     assert located.path == str(snapshot)
     assert located.identity == {"repo": "someone/tiny", "revision": COMMIT}
+    base = load_base(model, located, "none", "fp32", lambda line: None)
+    assert base.origin == "someone/tiny"  # which a saved adapter names as its base
 
 
 def test_a_model_with_a_shard_missing_is_not_there(cache: Path) -> None:
