@@ -201,8 +201,8 @@ def backward(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rows: Tensor, grad: Tensor,
     cos: Tensor, sin: Tensor, gq: Tensor, gk: Tensor, gv: Tensor,
 ) -> None:  # fmt: skip
-    """The gradients where that of `out` is `grad`: of q and k before they were turned by cos and
-    sin [T, K / 2], and of v, into gq, gk and gv."""
+    """The gradients where that of `out` is `grad` [T, H, K]: of q and k before they were turned by
+    cos and sin [T, K / 2], and of v, into gq [T, H, K], gk and gv [T, G, K]."""
     tokens, heads, size = q.shape
     sharing = heads // k.shape[1]
     delta = torch.empty_like(lse)
@@ -213,9 +213,7 @@ def backward(
         q.stride(0), k.stride(0), v.stride(0), out.stride(0), grad.stride(0), gq.stride(0),
         sharing, **how,
     )  # fmt: skip
-    shares = 1
-    if sharing > 1:
-        shares = min(sharing, max(1, _PROGRAMS // (rows.shape[1] * k.shape[1])))
+    shares = min(sharing, max(1, _PROGRAMS // (rows.shape[1] * k.shape[1])))
     per_share = -(-sharing // shares)
     shares = -(-sharing // per_share)
     parts = (gk, gv)

@@ -7,8 +7,8 @@ no part), the result is y = x W' + (x A') (s B)'. Held as one matrix
          [A,  0 ]]    gx = [g, g (s B)] M[:, :I]
 
 the LoRA term rides along the product's inner dimension, so y and gx are written once. That needs W
-in full precision; where memory has no room for it, W is dequantised at each call and
-the term is added to the product in place.
+in full precision; where memory has no room for it, W is dequantised at each call and the term is
+added to the product in place.
 """
 
 from __future__ import annotations
