@@ -217,6 +217,7 @@ def _rows(
             nearest=mean(column.values.get("nearest", [])),
             signature=column.metric.signature,
             run=origin.run,
+            reference_as_given=mean(column.values.get("reference_as_given", [])),
         )
         for column, found, p_adjusted in zip(columns, compared, adjusted, strict=True)
     ]

@@ -63,13 +63,17 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One arm's answer to one prompt. Tokens are the model's own, end-of-text not counted."""
+    """One arm's answer to one prompt. Tokens are the model's own, end-of-text not counted.
+
+    cut: the prompt was longer than the context allows and lost its beginning.
+    """
 
     id: str
     text: str
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,16 @@ def _check_template(template: str) -> str:
     return template
 
 
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"it is no regular expression ({error})") from error
+    return pattern
+
+
 Name = Annotated[str, AfterValidator(_check_name)]
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_check_pattern)]
 Template = Annotated[str, AfterValidator(_check_template)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -223,13 +232,18 @@ class TaskConfig(_Strict):
 
 
 class LoraSettings(_Strict):
-    """The adapter, by peft's own names. target_modules: "all-linear" or module names."""
+    """The adapter, by peft's own names.
+
+    target_modules: "all-linear" (all but the output head), module names, or a regular expression
+    over their full names. modules_to_save: modules that are trained whole and saved beside it.
+    """
 
     r: PositiveInt = 16
     lora_alpha: PositiveFloat = 32.0
     lora_dropout: Fraction = 0.0
     bias: Literal["none", "all", "lora_only"] = "none"
-    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    target_modules: Pattern | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    modules_to_save: list[str] = []
     task_type: Literal["CAUSAL_LM"] = "CAUSAL_LM"
     use_rslora: bool = False
     use_dora: bool = False
@@ -242,7 +256,7 @@ class RecipeConfig(_Strict):
     and its loss is their mean over scored tokens; how they are spread over micro-batches does not
     change it.
     quantization: how the frozen base is held; "auto": nf4 for a model of over 2e9 parameters.
-    max_steps:    stop after so many optimiser steps (None: after num_train_epochs).
+    max_steps:    take so many optimiser steps, whatever num_train_epochs says (None: as it says).
     max_length:   tokens of one example at most; a longer completion is cut.
     packing:      a step's examples are counted in rows of max_length tokens filled with whole
                   examples, end-of-text between them, none of which sees another.

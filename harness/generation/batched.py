@@ -25,10 +25,16 @@ from harness.training.step import token_losses
 
 @dataclass
 class _Answer:
-    """One prompt on its way: its ids, what was generated, and its own source of randomness."""
+    """One prompt on its way: its ids, what was generated, and its own source of randomness.
+
+    cut: the prompt lost its beginning. limit: tokens that the answer may have: what the context
+    leaves beside this prompt, whatever stands beside it in the batch.
+    """
 
     example: Example
     prompt: list[int]
+    cut: bool
+    limit: int
     generated: list[int] = field(default_factory=list)
     randomness: torch.Generator | None = None
 
@@ -54,7 +60,8 @@ class BatchedEngine:
         self.adapter = adapter
         self.codec = codec
         self.max_length = min(max_length, base.context)
-        self.batch_size = batch_size or (32 if base.device.type == "cpu" else 64)
+        usual = 32 if base.device.type == "cpu" else 64
+        self.batch_size = (batch_size or usual) if base.batches else 1
         self.say = say
         self._plan: RowPlan | None = None
 
@@ -70,22 +77,24 @@ class BatchedEngine:
     ) -> Iterator[Generation]:
         """Answers, each yielded as it ends; greedy where the temperature is 0.
 
-        A prompt that leaves no room in the model's context loses its beginning.
+        A prompt that leaves no room in the model's context loses its beginning, but for the BOS.
         Raises RunError when memory runs out even for one prompt at a time.
         """
-        prompts = [self.codec.prompt_ids(example.prompt) for example in examples]
-        # A context too short for both is shared: half of it is the prompt's.
-        room = max(self.base.context - decoding.max_new_tokens, self.base.context // 2)
-        if cut := sum(len(prompt) > room for prompt in prompts):
-            self.say(f"{cut} of {len(prompts)} prompts are cut to their last {room} tokens")
-        order = sorted(range(len(examples)), key=lambda i: (-len(prompts[i]), examples[i].id))
+        room = prompt_room(self.base.context, decoding.max_new_tokens)
+        prompts = [self.codec.prompt_within(example.prompt, room) for example in examples]
+        if cut := sum(short for _, short in prompts):
+            self.say(f"{cut} of {len(prompts)} prompts are cut to {room} tokens, their last ones")
+        order = sorted(range(len(examples)), key=lambda i: (-len(prompts[i][0]), examples[i].id))
         batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
         while batches:
             batch = batches.pop(0)
             wanted = {examples[i].id for i in batch} - set(done)
             if not wanted:
                 continue
-            answers = [_Answer(examples[i], prompts[i][-room:]) for i in batch]
+            answers = [
+                _Answer(examples[i], *prompts[i], self._limit(prompts[i][0], decoding))
+                for i in batch
+            ]
             try:
                 for answer in self._decode(arm, answers, decoding, wanted, tick):
                     if answer.id in wanted:
@@ -104,6 +113,9 @@ class BatchedEngine:
                 done = {*done, *({examples[i].id for i in batch} - wanted)}
                 batches[:0] = [batch[:half], batch[half:]]
 
+    def _limit(self, prompt: list[int], decoding: DecodingConfig) -> int:
+        return min(decoding.max_new_tokens, self.base.context - len(prompt))
+
     @torch.inference_mode()
     def _decode(
         self,
@@ -113,11 +125,10 @@ class BatchedEngine:
         wanted: Collection[str],
         tick: Tick,
     ) -> Iterator[Generation]:
-        from harness.generation.cache import roomy_cache
+        from harness.generation.cache import keep_rows, last_states, roomy_cache
 
         device = self.base.device
         width = max(len(answer.prompt) for answer in answers)
-        limit = min(decoding.max_new_tokens, self.base.context - width)
         # Padding stands on the left, masked by length and never by its token id.
         padding = [width - len(answer.prompt) for answer in answers]
         pad = self.codec.eos
@@ -128,25 +139,25 @@ class BatchedEngine:
         for answer in answers:
             if decoding.temperature > 0:
                 answer.randomness = _generator(decoding.seed, answer.example.id)
-        cache = roomy_cache(self.base.model.config, limit)
-        live = list(answers)
+        cache = roomy_cache(self.base.model.config, max(answer.limit for answer in answers))
+        live, ends = list(answers), self.codec.ends
         while live:
             interrupts.check()
             self.adapter.use(arm)
-            states = self._forward(ids, mask, positions, cache)
+            states = last_states(self.base, ids, mask, positions, cache)
             tokens = _choose(head_logits(self.base, states), decoding, live)
             tick(sum(answer.example.id in wanted for answer in live))
             kept: list[int] = []
             for index, (answer, token) in enumerate(zip(live, tokens.tolist(), strict=True)):
-                if token == self.codec.eos:
+                if token in ends:
                     if answer.example.id in wanted:
                         tick(decoding.max_new_tokens - len(answer.generated) - 1)
                     yield self._finished(answer, "stop")
                     continue
                 answer.generated.append(token)
-                if len(answer.generated) >= limit:
+                if len(answer.generated) >= answer.limit:
                     if answer.example.id in wanted:
-                        tick(decoding.max_new_tokens - limit)
+                        tick(decoding.max_new_tokens - answer.limit)
                     yield self._finished(answer, "length")
                 else:
                     kept.append(index)
@@ -156,24 +167,10 @@ class BatchedEngine:
                     return
                 rows = torch.tensor(kept, device=device)
                 tokens, mask, positions = tokens[rows], mask[rows], positions[rows]
-                cache.batch_select_indices(rows)
+                keep_rows(cache, rows)
             ids = tokens[:, None]
             mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
             positions = positions[:, -1:] + 1
-
-    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-        """Hidden states [B, D] of the last position."""
-        base = self.base
-        with base.autocast():
-            states = base.decoder(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state
-        last: Tensor = states[:, -1]
-        return last
 
     def _finished(self, answer: _Answer, reason: Any) -> Generation:
         return Generation(
@@ -182,6 +179,7 @@ class BatchedEngine:
             finish_reason=reason,
             prompt_tokens=len(answer.prompt),
             completion_tokens=len(answer.generated),
+            cut=answer.cut,
         )
 
     # --- measure -----------------------------------------------------------------------------
@@ -196,6 +194,8 @@ class BatchedEngine:
         samples = [
             s for e in examples if (s := self.codec.sample(e, self.max_length)).scored_tokens > 0
         ]
+        if not samples:
+            return
         plan = self._measuring()
         for members in plan_rows(samples, plan.row_tokens, self.base.model.config):
             row = [samples[i] for i in members]
@@ -220,12 +220,21 @@ class BatchedEngine:
                         cut=sample.cut,
                     )
 
+    def written(self, text: str) -> str:
+        """What the tokenizer gives back of `text`."""
+        return self.codec.written(text)
+
     def _measuring(self) -> RowPlan:
         if self._plan is None:
             self._plan = measuring_plan(self.base, self.adapter)
             if self._plan.decoder is not None:
                 self._plan.decoder.refresh()
         return self._plan
+
+
+def prompt_room(context: int, max_new_tokens: int) -> int:
+    """Tokens that a prompt may have: what the answer leaves of the context, and at least half."""
+    return max(context - max_new_tokens, context // 2)
 
 
 def _generator(seed: int, identity: str) -> torch.Generator:

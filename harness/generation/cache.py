@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+if TYPE_CHECKING:
+    from harness.models.load import Base
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
@@ -58,7 +62,42 @@ def _with_room(old: Tensor, new: Tensor, filled: int, size: int) -> Tensor:
 
 
 def roomy_cache(config: Any, room: int) -> Any:
-    """An empty cache for a model of `config`, with room for `room` positions after the prompt."""
-    cache = DynamicCache()
-    cache.layers = [RoomyLayer(room) for _ in range(config.num_hidden_layers)]
+    """An empty cache for a model of `config`, with room for `room` positions after the prompt.
+
+    Layers of attention get room; those that carry another state keep transformers' own cache.
+    """
+    cache = DynamicCache(config=config)
+    if not cache.layers:
+        cache.layers = [DynamicLayer() for _ in range(config.num_hidden_layers)]
+    plain = (DynamicLayer, DynamicSlidingWindowLayer)
+    cache.layers = [RoomyLayer(room) if type(layer) in plain else layer for layer in cache.layers]
     return cache
+
+
+def keep_rows(cache: Any, rows: Tensor) -> None:
+    """Keep these rows [B] of a batch only, in every layer of `cache`."""
+    for layer in cache.layers:
+        if isinstance(layer, RoomyLayer):
+            layer.batch_select_indices(rows)
+        elif hasattr(layer, "reorder_cache"):
+            layer.reorder_cache(rows)  # what beam search does, with fewer beams
+
+
+@torch.inference_mode()
+def last_states(base: Base, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+    """Hidden states [B, D] at the last of the positions [B, t] of ids [B, t].
+
+    mask: [B, T] over all positions so far, those in `cache` (or None) included.
+    """
+    name = "past_key_values"
+    if "cache_params" in signature(base.decoder.forward).parameters:
+        name = "cache_params"
+    with base.autocast():
+        states: Tensor = base.decoder(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=cache is not None,
+            **{name: cache},
+        ).last_hidden_state
+    return states[:, -1]

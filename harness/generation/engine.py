@@ -40,3 +40,7 @@ class Engine(Protocol):
     ) -> Iterator[SampleLoss]:
         """Teacher-forced losses of the examples' references."""
         ...
+
+    def written(self, text: str) -> str:
+        """What comes back of `text` from encoding and decoding: the best answer it can write."""
+        ...

@@ -84,3 +84,7 @@ class ScriptedEngine:
             if example.id not in done:
                 size = len(example.target.encode("utf-8", "replace"))
                 yield SampleLoss(example.id, (size + 1) * math.log(256), 0, size + 1, size)
+
+    def written(self, text: str) -> str:
+        """`text`: a script can say anything."""
+        return text

@@ -10,6 +10,7 @@ from torch import nn
 
 from harness.config.schema import LoraSettings
 from harness.errors import AdapterError, UsageError
+from harness.models.coverage import adapted_weights, weights_of
 from harness.models.families import linear_names
 from harness.models.load import Base
 from harness.models.quiet import quiet
@@ -34,19 +35,11 @@ class Adapter:
     def attach(cls, base: Base, settings: LoraSettings, seed: int) -> Adapter:
         """A fresh adapter: A random from `seed`, B zero, both in float32.
 
-        Raises UsageError when target_modules name no linear of the model.
+        Raises UsageError when target_modules or modules_to_save name no module of the model.
         """
         with quiet():
             from peft import LoraConfig, get_peft_model
 
-        present = {name.rsplit(".", 1)[-1] for name in linear_names(base.model)}
-        targets = settings.target_modules
-        wanted = sorted(present) if targets == "all-linear" else list(targets)
-        if unknown := sorted(set(wanted) - present):
-            raise UsageError(
-                f"recipe: lora.target_modules names {', '.join(unknown)}, which {base.name} does "
-                f"not have; its linear layers are {', '.join(sorted(present))}."
-            )
         torch.manual_seed(seed)
         config = LoraConfig(
             task_type=settings.task_type,
@@ -54,22 +47,45 @@ class Adapter:
             lora_alpha=settings.lora_alpha,
             lora_dropout=settings.lora_dropout,
             bias=settings.bias,
-            target_modules=wanted,
+            target_modules=targets_of(base.model, settings, base.name),
+            modules_to_save=list(settings.modules_to_save) or None,
             use_rslora=settings.use_rslora,
             use_dora=settings.use_dora,
         )
-        with quiet():
-            peft_model = get_peft_model(base.model, config)
+        try:
+            with quiet():
+                peft_model = get_peft_model(base.model, config)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise UsageError(
+                f"recipe: peft cannot put this lora table on {base.name} "
+                f"({' '.join(str(error).split())[:200]}); mend the table."
+            ) from error
         peft_model.peft_config["default"].base_model_name_or_path = base.origin
+        peft_model.peft_config["default"].revision = base.revision
         return cls(base, peft_model)
 
     @classmethod
     def load(cls, base: Base, folder: Path) -> Adapter:
-        """A saved adapter put on `base`, by plain peft."""
+        """A saved adapter put on `base`, by plain peft.
+
+        Raises AdapterError where its file lacks a tensor of it, or holds one more: peft would fill
+        what is missing with fresh values.
+        """
+        from safetensors import safe_open
+
         with quiet():
             from peft import PeftModel
 
-            return cls(base, PeftModel.from_pretrained(base.model, folder))
+            adapter = cls(base, PeftModel.from_pretrained(base.model, folder))
+        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+            saved = set(file.keys())
+        if odd := sorted(saved ^ set(adapter.state())):
+            adapter.detach()
+            raise AdapterError(
+                f"the adapter in {folder} does not fit {base.name}: {len(odd)} tensors are only in "
+                f"one of them (as {odd[0]}); remove its folder and run again."
+            )
+        return adapter
 
     @property
     def settings(self) -> Any:
@@ -119,23 +135,13 @@ class Adapter:
         Frobenius norm of B·A over them, and the largest change of a logit on the probe.
         """
         layers = self.layers()
-        wanted = set(self._peft.peft_config["default"].target_modules)
-        expected = [
-            n
-            for n in linear_names(self.base.model)
-            if n.endswith("base_layer") and n.split(".")[-2] in wanted
-        ]
+        expected = self._peft.base_model.targeted_module_names
         if not layers or len(layers) != len(expected):
             raise AdapterError(
-                f"the adapter is on {len(layers)} of {len(expected)} linear layers of "
+                f"the adapter is on {len(layers)} of {len(expected)} layers of "
                 f"{self.base.name}; its files are of another model, delete the run and retry."
             )
-        norms = [
-            torch.linalg.matrix_norm(
-                layer.lora_B["default"].weight.float() @ layer.lora_A["default"].weight.float()
-            ).item()
-            for layer in layers.values()
-        ]
+        norms = [_norm(layer) for layer in layers.values()]
         ids = torch.tensor([probe], device=self.base.device)
         logits = {}
         with torch.inference_mode(), self.base.autocast():
@@ -151,6 +157,7 @@ class Adapter:
             )
         return {
             "modules": len(layers),
+            "share": adapted_weights(layers) / max(1, weights_of(self.base.model).total),
             "mean_norm": sum(norms) / len(norms),
             "largest_logit_change": change,
         }
@@ -168,3 +175,48 @@ class Adapter:
         self.use("tuned")
         with quiet():
             self.base.model = self._peft.unload()
+
+
+def targets_of(model: nn.Module, settings: LoraSettings, name: str) -> list[str] | str:
+    """What peft is told to put the adapter on: module names, or a regular expression.
+
+    "all-linear" is every linear of `model` but the output head. model: one without weights will do.
+    Raises UsageError where modules are named that it does not have.
+    """
+    import re
+
+    modules = [module for module, _ in model.named_modules() if module]
+    known = sorted({module.rsplit(".", 1)[-1] for module in linear_names(model)})
+
+    def absent(names: list[str]) -> list[str]:
+        return [n for n in names if not any(m == n or m.endswith(f".{n}") for m in modules)]
+
+    if lost := absent(list(settings.modules_to_save)):
+        raise UsageError(
+            f"recipe: lora.modules_to_save names {', '.join(lost)}, which {name} does not have."
+        )
+    targets = settings.target_modules
+    if targets == "all-linear":
+        return known
+    if isinstance(targets, str):
+        if not any(re.fullmatch(targets, module) for module in modules):
+            raise UsageError(
+                f"recipe: lora.target_modules {targets!r} matches no module of {name}; its linear "
+                f"layers end in {', '.join(known)}, as {next(iter(linear_names(model)), '')}."
+            )
+        return targets
+    if lost := absent(list(targets)):
+        raise UsageError(
+            f"recipe: lora.target_modules names {', '.join(lost)}, which {name} does "
+            f"not have; its linear layers are {', '.join(known)}."
+        )
+    return list(targets)
+
+
+def _norm(layer: Any) -> float:
+    """Frobenius norm of B·A of peft's layer, a linear's or an embedding's."""
+    if "default" in layer.lora_A:
+        a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    else:
+        a, b = layer.lora_embedding_A["default"], layer.lora_embedding_B["default"]
+    return float(torch.linalg.matrix_norm(b.float() @ a.float()))

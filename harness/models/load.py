@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,19 @@ from harness.config.schema import GgufPackageSource, ModelConfig, Precision, Qua
 from harness.errors import AdapterError, MissingError, RunError
 from harness.machine import cpu_has_bf16, keep_freed_memory
 from harness.models.convert import ensure_converted
-from harness.models.families import expected_linears, linear_names, use_plain_linears
+from harness.models.coverage import TOLERATED, weights_of
+from harness.models.families import (
+    can_pack,
+    expected_linears,
+    linear_names,
+    use_plain_linears,
+)
 from harness.models.locate import Located
+from harness.models.packing import documents_share_rows
 from harness.models.quiet import quiet
+from harness.tokens import Codec
 
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -27,8 +37,10 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 class Base:
     """A loaded base model.
 
-    context: the most tokens it was made to attend over. origin: where it is from, for others: its
-    repository on the hub, or else our name.
+    context: the most tokens it was made to attend over. origin: where others load it from: its
+    repository on the hub, or else its folder. revision: the hub's commit. ends: ids that it
+    declares to end an answer, beside the tokenizer's end-of-text. batches: whether prompts may be
+    decoded together (`harness.generation.probe`).
     """
 
     name: str
@@ -39,6 +51,14 @@ class Base:
     quantization: Quantization
     context: int
     origin: str
+    revision: str | None = None
+    ends: tuple[int, ...] = ()
+    batches: bool = True
+
+    def codec(self, template: str) -> Codec:
+        """The tokenizer around a task's template, with what this model knows of it."""
+        embeddings = self.model.get_input_embeddings().weight.shape[0]
+        return Codec(self.tokenizer, template, self.ends, embeddings)
 
     @property
     def decoder(self) -> nn.Module:
@@ -96,16 +116,16 @@ def load_base(
 ) -> Base:
     """Load tokenizer and weights of a registered model; quantise the linears where asked.
 
-    Raises AdapterError when the count of quantised modules is not what the architecture has,
-    and RunError or MissingError, one sentence each, when the files cannot be loaded.
+    Of a model of text and pictures it is the part for text. Raises AdapterError when the count of
+    quantised modules is not what the architecture has, and RunError or MissingError, one sentence
+    each, when the files cannot be loaded or do not fit one another.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     source = config.source
     path = located.path
     if isinstance(source, GgufPackageSource) and located.identity.get("gguf"):
         path = str(ensure_converted(source, say))
-    common = {"local_files_only": True, "trust_remote_code": False}
     device = pick_device()
     dtype = pick_dtype(precision, device)
     if device.type == "cpu":
@@ -113,17 +133,15 @@ def load_base(
     use_plain_linears()
     with quiet():
         try:
-            settings = AutoConfig.from_pretrained(path, **common)
-            tokenizer = AutoTokenizer.from_pretrained(path, **common)
-            model = AutoModelForCausalLM.from_pretrained(
+            settings, mapping = text_config(AutoConfig.from_pretrained(path, **LOCAL))
+            tokenizer = AutoTokenizer.from_pretrained(path, **LOCAL)
+            model, found = _model(
                 path,
                 config=settings,
+                key_mapping=mapping,
                 dtype=dtype,
                 quantization_config=_quantizer(quantization, dtype),
                 device_map={"": device},
-                attn_implementation="sdpa",
-                use_safetensors=True,
-                **common,
             )
         except torch.OutOfMemoryError as error:
             raise RunError(
@@ -136,15 +154,10 @@ def load_base(
                 f"model {config.name} could not be loaded from {path} ({first}); "
                 "check that folder or give another with --weights."
             ) from error
+    check_complete(config.name, path, model, found, part=mapping is not None)
     if tokenizer.eos_token_id is None:
         raise MissingError(
             f"the tokenizer in {path} has no end-of-text token; set eos_token in its files."
-        )
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise MissingError(
-            f"the tokenizer in {path} has {len(tokenizer)} tokens but the model {rows} embeddings; "
-            "save the tokenizer that belongs to the model."
         )
     model.requires_grad_(False)
     model.eval()
@@ -154,15 +167,104 @@ def load_base(
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     check_quantized(model, settings, quantization)
-    return Base(
+    base = Base(
         name=config.name,
         model=model,
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
         quantization=quantization,
-        context=int(getattr(settings, "max_position_embeddings", None) or 2048),
-        origin=located.identity.get("repo", config.name),
+        context=context_of(settings),
+        origin=located.identity.get("repo") or os.path.abspath(path),
+        revision=located.identity.get("revision"),
+        ends=_ends(model, tokenizer),
+    )
+    outside = weights_of(model)
+    if outside.outside > TOLERATED:
+        say(
+            f"{config.name}: {outside.outside:.0%} of its weights stand in no linear layer (as "
+            f"{outside.largest}); the adapter does not see them"
+        )
+    with quiet():
+        model.config.documents_share_rows = documents_share_rows(base)
+    if not model.config.documents_share_rows:
+        say(f"{config.name}: each document has a row of its own, since in a shared one it would "
+            "see the one before it")  # fmt: skip
+    return base
+
+
+def text_config(config: Any) -> tuple[Any, dict[str, str] | None]:
+    """The configuration of the part that reads text, and how its tensors' names become its own.
+
+    Of a model for text it is `config` itself, and no name changes.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    part = config.get_text_config(decoder=True)
+    if part is config or type(part) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return config, None
+    return part, {r"^language_model\.": "", r"^model\.language_model\.": "model."}
+
+
+def context_of(config: Any) -> int:
+    """The most tokens that a model of `config` attends over, by any of the names for it."""
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+    return next((int(n) for name in names if (n := getattr(config, name, None))), 2048)
+
+
+def _model(path: str, **settings: Any) -> tuple[Any, dict[str, Any]]:
+    """The model and what its loading noted, with PyTorch's attention, or where its class has
+    none with the one written out there."""
+    from transformers import AutoModelForCausalLM
+
+    settings |= {"use_safetensors": True, "output_loading_info": True, **LOCAL}
+    try:
+        loaded: tuple[Any, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
+            path, attn_implementation="sdpa", **settings
+        )
+    except ValueError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+        loaded = AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager", **settings)
+    return loaded
+
+
+def check_complete(
+    name: str, path: str, model: nn.Module, found: dict[str, Any], part: bool = False
+) -> None:
+    """Raise MissingError unless every tensor of the model was in the checkpoint, and none is over.
+
+    transformers fills what is missing with random values, and says so in a warning at most.
+    found: its loading info. part: the checkpoint has other parts beside `model`, as a vision tower.
+    """
+    missing = sorted(found["missing_keys"])
+    wrong = sorted(str(key) for key in found.get("mismatched_keys", ()))
+    unused = sorted(found["unexpected_keys"])
+    if part:
+        own = {".".join(key.split(".")[:2]) for key in model.state_dict()}
+        unused = [key for key in unused if ".".join(key.split(".")[:2]) in own]
+    told = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+        for keys, what in (
+            (missing, "tensors of the model are not in it"),
+            (wrong, "have another shape"),
+            (unused, "are in it that the model does not use"),
+        )
+        if keys
+    ]
+    if told:
+        raise MissingError(
+            f"model {name}: the checkpoint in {path} does not fit its config.json: "
+            f"{'; '.join(told)}; save the model there anew, or mend config.json."
+        )
+
+
+def _ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """The ids that the model's generation settings declare to end an answer."""
+    declared = getattr(model.generation_config, "eos_token_id", None)
+    ids = declared if isinstance(declared, list | tuple) else [declared]
+    return tuple(
+        sorted({i for i in ids if type(i) is int and i >= 0 and i != tokenizer.eos_token_id})
     )
 
 
@@ -210,6 +312,12 @@ def check_quantized(model: nn.Module, config: Any, quantization: Quantization) -
             f"{found} of {wanted} linear layers are {quantization}, so the model is not what was "
             "asked for; run with --quantization none or use a supported family."
         )
+    weights = weights_of(model)
+    if weights.outside > TOLERATED:
+        raise AdapterError(
+            f"{weights.outside:.0%} of the weights stand in no linear layer (as {weights.largest}) "
+            f"and cannot be held in {quantization}; run with --quantization none."
+        )
     if quantization == "nf4":
         _check_rows(model)
 
@@ -240,7 +348,14 @@ def _plain(config: Any) -> Any:
 
 def describe_base(base: Base) -> dict[str, Any]:
     """Facts of a loaded base for the manifest: which weights are scored, and how they are held."""
+    weights = weights_of(base.model)
+    quantized = weights.linears if base.quantization != "none" else 0
     return {
+        "attention": base.model.config._attn_implementation,
+        "context": base.context,
+        "parameters": weights.total,
+        "quantized_share": quantized / max(1, weights.total),
+        "documents_share_rows": can_pack(base.model.config),
         "device": str(base.device),
         "dtype": str(base.dtype).removeprefix("torch."),
         "quantization": base.quantization,

@@ -30,6 +30,8 @@ class ComparisonRow:
     wins, ties, losses: prompts on which tuned is better than, equal to, worse than base.
     reference, nearest: the score of the reference answers, and of the training answer whose
                         prompt is nearest: ceiling and floor, both made without a model.
+    reference_as_given: the ceiling above is what the model's tokenizer can write; this is the
+                        score of the references as the data has them, where that is another text.
     """
 
     model: str
@@ -53,6 +55,7 @@ class ComparisonRow:
     nearest: float | None
     signature: str
     run: str
+    reference_as_given: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain str, int, float and None (numpy's numbers become Python's)."""
@@ -95,6 +98,7 @@ class RunReport:
 
     error:    the one sentence of a run that is not done.
     kinds:    the same metrics by kind of prompt; empty where there is one kind.
+    caveats:  sentences that a reader must know beside the verdict.
     facts:    (name, value) pairs, printed as they are, alike in every repetition of the run.
     measured: (name, value) pairs that differ from one repetition to the next, such as seconds;
               the Markdown keeps them in one line that begins with "Measured:".
@@ -111,6 +115,7 @@ class RunReport:
     error: str | None = None
     rows: list[ComparisonRow] = field(default_factory=list)
     kinds: list[KindRow] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
     measured: list[tuple[str, str]] = field(default_factory=list)
     training: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
@@ -132,6 +137,7 @@ class RunReport:
             "error": self.error,
             "rows": [row.to_json() for row in self.rows],
             "kinds": [row.to_json() for row in self.kinds],
+            "caveats": list(self.caveats),
             "facts": [list(pair) for pair in self.facts],
             "measured": [list(pair) for pair in self.measured],
             "training": {

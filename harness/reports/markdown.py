@@ -94,7 +94,7 @@ def _overview(group: Group) -> str:
         name = f"**{escape(report.model)} · {escape(report.task)}**"
         if len(group.reports) > 1:
             name += f", {escape(run_name(report))}"
-        said = [_failed(report), verdict(report.rows)]
+        said = [_failed(report), verdict(report.rows), *map(escape, report.caveats)]
         lines.append(f"- {name}: {' '.join(filter(None, said)) or 'nothing was compared.'}")
     return "\n".join(lines)
 
@@ -110,6 +110,7 @@ def _group(group: Group) -> list[str]:
             _failed(report),
             verdict(report.rows),
             counts and f"{counts[0].upper()}{counts[1:]}.",
+            *(f"**{escape(sentence)}**" for sentence in report.caveats),
         ]
         text = " ".join(filter(None, said))
         if several:

@@ -17,6 +17,7 @@ CELL_LIMIT = 30_000
 _WHOLE_TEXT = {
     "prompt": "data/",
     "reference": "data/",
+    "reference_written": "losses/written.jsonl",
     "base": "generations/base.jsonl",
     "tuned": "generations/tuned.jsonl",
     "base_extracted": "scores/base.jsonl",
@@ -29,7 +30,9 @@ _TEXT_COLUMNS = ("id", "kind", *_WHOLE_TEXT)
 class PredictionRow:
     """One held-out prompt of one run.
 
+    reference_written: what the tokenizer can write of the reference, where that differs.
     base_extracted, tuned_extracted: the answers without chat and fence, where that differs.
+    prompt_cut: the prompt was longer than the context allows and lost its beginning.
     The scores: metric → number, None where not scored.
     """
 
@@ -49,6 +52,8 @@ class PredictionRow:
     tuned_finish_reason: str
     base_scores: Mapping[str, float | None]
     tuned_scores: Mapping[str, float | None]
+    reference_written: str = ""
+    prompt_cut: bool = False
 
 
 def predictions_csv(rows: Iterable[PredictionRow], metrics: Sequence[str]) -> str:
@@ -67,7 +72,7 @@ def prediction_lines(rows: Iterable[PredictionRow], metrics: Sequence[str]) -> I
     yield csv_line(
         [
             *("model", "task", "recipe", "seed", *_TEXT_COLUMNS),
-            *("base_finish_reason", "tuned_finish_reason"),
+            *("prompt_cut", "base_finish_reason", "tuned_finish_reason"),
             *(f"{arm}_{metric}" for metric in metrics for arm in ("base", "tuned")),
         ]
     )
@@ -77,7 +82,8 @@ def prediction_lines(rows: Iterable[PredictionRow], metrics: Sequence[str]) -> I
             [
                 *(cell(row.model), cell(row.task), cell(row.recipe), cell(int(row.seed))),
                 *(_text_cell(getattr(row, name), name) for name in _TEXT_COLUMNS),
-                *(cell(row.base_finish_reason), cell(row.tuned_finish_reason)),
+                *(cell(int(row.prompt_cut)), cell(row.base_finish_reason)),
+                cell(row.tuned_finish_reason),
                 *(cell(None if score is None else float(score)) for score in scores),
             ]
         )

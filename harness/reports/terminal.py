@@ -93,7 +93,8 @@ def _group(group: Group, width: int, color: bool) -> list[str]:
         if sentence is not None:
             said = f"{name if several else 'Run'} {report.status}: {single_line(sentence)}"
             lines += wrap(said, width, _INDENT)
-        for words in (verdict(report.rows), exact_match_counts(report.rows)):
+        sentences = (verdict(report.rows), exact_match_counts(report.rows))
+        for words in (*sentences, *map(single_line, report.caveats)):
             if words is not None:
                 lines += wrap(before + words, width, _INDENT)
         if report.measured:

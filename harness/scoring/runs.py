@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.records import Arm, Example, Generation, Sample, SampleLoss, TextChoice
 from harness.scoring.answers import Answered
 from harness.stages.context import read_jsonl
-from harness.stages.score import sample_of
+from harness.stages.score import sample_of, written_references
 from harness.store import RunFolder
 
 
@@ -46,9 +46,10 @@ class StoredRun:
             texts = [generations[example.id].text for example in examples]
             entry = self.folder.manifest["stages"][f"generate-{system}"]
             facts["sha256"] = entry["files"][relative]
+        elif system == "reference":
+            texts = written_references(self.folder.path, examples)
         else:
-            others = examples if system == "reference" else self._nearest(examples)
-            texts = [example.target for example in others]
+            texts = [example.target for example in self._nearest(examples)]
         samples = [
             sample_of(example, text, generations.get(example.id))
             for example, text in zip(examples, texts, strict=True)

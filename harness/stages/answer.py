@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.journal import Journal
@@ -32,14 +33,24 @@ def generate(context: Context, arm: Arm) -> None:
 
 
 def measure(context: Context, arm: Arm) -> None:
-    """Write losses/<arm>.jsonl, in the order of the test part."""
+    """Write losses/<arm>.jsonl, in the order of the test part, and with the base's what the
+    tokenizer makes of the references that it cannot write: losses/written.jsonl, `id` and `text`.
+    """
 
     def ask(engine: Engine, examples: list[Example], done: set[str], tick: Tick) -> Records:
         for record in engine.measure(arm, examples, done):
             tick(1)
             yield record
 
-    _collect(context, "measure", arm, Work("losses", "tokens", "references", 1), ask)
+    work = Work("losses", "tokens", "references", 1)
+    _collect(context, "measure", arm, work, ask, _written if arm == "base" else None)
+
+
+def _written(context: Context, engine: Engine) -> Path:
+    """The file of the references that come back from the tokenizer as other texts."""
+    texts = ((e.id, e.target, engine.written(e.target)) for e in context.examples("test"))
+    rows = [{"id": name, "text": back} for name, target, back in texts if back != target]
+    return write_jsonl(context.path("losses", "written.jsonl"), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +64,18 @@ class Work:
     each: int
 
 
-def _collect(context: Context, verb: str, arm: Arm, work: Work, ask: Ask) -> None:
-    """Ask the engine for the records that an earlier, interrupted call did not leave behind."""
+def _collect(
+    context: Context,
+    verb: str,
+    arm: Arm,
+    work: Work,
+    ask: Ask,
+    more: Callable[[Context, Engine], Path] | None = None,
+) -> None:
+    """Ask the engine for the records that an earlier, interrupted call did not leave behind.
+
+    more: writes another file of the stage.
+    """
     stage = f"{verb}-{arm}"
     examples = context.examples("test")
     known = {example.id for example in examples}
@@ -75,16 +96,20 @@ def _collect(context: Context, verb: str, arm: Arm, work: Work, ask: Ask) -> Non
     seconds = _seconds([row["seconds"] for row in records.values()])
     tokens = sum(record[work.counted] for record in ordered)
     facts = {
+        "asked": len(examples),
         "records": len(ordered),
+        "longest_prompt": max((r.get("prompt_tokens", 0) for r in ordered), default=0),
         "tokens": tokens,
         "cut": sum(record.get("cut", False) for record in ordered),
         "measured": {"seconds": seconds, "tokens_per_second": tokens / max(seconds, 1e-9)},
     }
-    file = write_jsonl(context.path(work.folder, f"{arm}.jsonl"), ordered)
-    context.publish(stage, [file], facts, seconds)
+    files = [write_jsonl(context.path(work.folder, f"{arm}.jsonl"), ordered)]
+    if more is not None:
+        files.append(more(context, engine))
+    context.publish(stage, files, facts, seconds)
 
 
 def _seconds(marks: list[float]) -> float:
     """Total of several attempts, each of which counts its seconds from 0: the sum of their ends."""
-    ends = [a for a, b in zip(marks, [*marks[1:], 0.0], strict=True) if b < a]
+    ends = [a for a, b in zip(marks, [*marks[1:], -1.0], strict=False) if b < a]
     return sum(ends)

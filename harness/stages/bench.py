@@ -39,7 +39,9 @@ class Bench:
 
     def base(self, run: Run) -> Base:
         """The base of `run`, without an adapter. Raises RunError, AdapterError, MissingError."""
+        from harness.generation.probe import batches
         from harness.models.load import load_base
+        from harness.models.quiet import quiet
 
         self.clear_adapter()
         weights = digest(run.identity["weights"]) + run.model.name
@@ -53,6 +55,11 @@ class Bench:
                 run.recipe.precision,
                 self.say,
             )
+            with quiet():
+                self._base.batches = batches(self._base)
+            if not self._base.batches:
+                self.say(f"{run.model.name}: prompts are answered one by one, since padding would "
+                         "change the answers")  # fmt: skip
             self._weights = weights
         return self._base
 
@@ -67,14 +74,13 @@ class Bench:
             return ScriptedEngine(Path(run.located.path))
         from harness.generation.batched import BatchedEngine
         from harness.models.adapter import Adapter
-        from harness.tokens import Codec
 
         if self._adapter is None or self._adapter_of != adapter:
             base = self.base(run)
             self._adapter, self._adapter_of = Adapter.load(base, adapter), adapter
-            self._adapter.check_live(Codec(base.tokenizer, run.task.template).prompt_ids("probe"))
+            self._adapter.check_live(base.codec(run.task.template).prompt_ids("probe"))
         base = self._adapter.base
-        codec = Codec(base.tokenizer, run.task.template)
+        codec = base.codec(run.task.template)
         return BatchedEngine(base, self._adapter, codec, run.recipe.max_length, self.say)
 
     def clear_adapter(self) -> None:

@@ -22,7 +22,7 @@ from harness.reports import PredictionRow, prediction_lines
 from harness.scorers import get
 from harness.scorers.extract import extract
 from harness.stages.context import Context, read_jsonl, stopwatch, write_jsonl
-from harness.stages.score import SYSTEMS
+from harness.stages.score import AS_GIVEN, SYSTEMS, written_references
 from harness.statistics import RESAMPLES
 
 
@@ -58,7 +58,9 @@ def columns_of(folder: Path, task: TaskConfig, examples: Sequence[Example]) -> l
         for arm in ARMS
     }
     scores = {}
-    for system in SYSTEMS:
+    for system in (*SYSTEMS, AS_GIVEN):
+        if system == AS_GIVEN and not (folder / "scores" / f"{system}.jsonl").exists():
+            continue
         found = {r["id"]: r["scores"] for r in read_jsonl(folder / "scores" / f"{system}.jsonl")}
         scores[system] = [found[i] for i in ids]
     chosen = get(task.scorers, task.text)
@@ -73,6 +75,7 @@ def _prediction_lines(
         arm: {row["id"]: row for row in read_jsonl(context.path("generations", f"{arm}.jsonl"))}
         for arm in ("base", "tuned")
     }
+    written = written_references(context.folder.path, examples)
     shown = {c.metric.name: {arm: c.shown(arm) for arm in ARMS} for c in columns}
     run = context.run
     rows = [
@@ -85,10 +88,12 @@ def _prediction_lines(
             kind=example.kind,
             prompt=example.prompt,
             reference=example.target,
+            reference_written="" if written[i] == example.target else written[i],
             base=answers["base"][example.id]["text"],
             tuned=answers["tuned"][example.id]["text"],
             base_extracted=_extracted(answers["base"][example.id]["text"]),
             tuned_extracted=_extracted(answers["tuned"][example.id]["text"]),
+            prompt_cut=answers["base"][example.id]["cut"],
             base_finish_reason=answers["base"][example.id]["finish_reason"],
             tuned_finish_reason=answers["tuned"][example.id]["finish_reason"],
             base_scores={name: values["base"][i] for name, values in shown.items()},

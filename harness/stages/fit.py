@@ -21,37 +21,20 @@ def train(context: Context) -> None:
         return
     from harness.models.adapter import Adapter
     from harness.models.load import describe_base
+    from harness.stages.encode import encode
     from harness.stages.sampling import Answers
-    from harness.tokens import Codec
     from harness.training.loop import train as fit
     from harness.training.planning import Wanted
     from harness.training.schedule import total_steps
     from harness.training.steplog import StepLog
 
     base = context.bench.base(run)
-    codec = Codec(base.tokenizer, run.task.template)
+    codec = base.codec(run.task.template)
     longest = min(run.recipe.max_length, base.context)
     recipe = run.recipe.model_copy(update={"max_length": longest})
-    kept, unlabelled, cut = [], 0, 0
-    for example in context.examples("train"):
-        sample = codec.sample(example, longest)
-        unlabelled += sample.scored_tokens == 0
-        cut += sample.cut and sample.scored_tokens > 0
-        if sample.scored_tokens > 0:
-            kept.append(sample)
-    if not kept:
-        raise RunError(
-            f"no training example of {run.task.name} has a token to learn from within "
-            f"{longest} tokens; raise max_length in the recipe."
-        )
-    if unlabelled or cut:
-        context.say(
-            f"{run.task.name}: at {longest} tokens {cut} answers are cut, and {unlabelled} "
-            "examples have no answer left and are not trained on"
-        )
+    encoded = encode(context, base, codec, longest)
+    kept, validation = encoded.train, encoded.validation
     held = context.examples("validation")
-    samples = [codec.sample(e, longest) for e in held]
-    validation = [sample for sample in samples if sample.scored_tokens > 0]
 
     if not validation and (recipe.early_stopping_patience or recipe.load_best_model_at_end):
         raise RunError(
@@ -150,8 +133,9 @@ def train(context: Context) -> None:
     facts |= {
         "base": describe_base(base),
         "adapter": live,
-        "cut": cut,
-        "unlabelled": unlabelled,
+        "cut": encoded.cut,
+        "unlabelled": encoded.unlabelled,
+        "unwritable": encoded.unwritable,
         "measured": {
             "seconds": seconds,
             "tokens_per_second": facts["tokens"] / max(stepping, 1e-9),

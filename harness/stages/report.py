@@ -30,6 +30,7 @@ def run_report(run: Run, folder: RunFolder, status: str, error: str | None) -> R
         kinds=[KindRow.from_json(r) for r in read_jsonl(folder.path / "kinds.jsonl")]
         if done
         else [],
+        caveats=_caveats(folder) if done else [],
         facts=_facts(run, folder) if done else [],
         measured=_measured(folder) if done else [],
         training=_curves(folder) if done else {},
@@ -46,14 +47,14 @@ def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
     data, fit = _stage(folder, "prepare"), _stage(folder, "train")
     near = data["contamination"]
     libraries = run.identity["weights"]["libraries"]
-    measured = _stage(folder, "measure-base")
+    measured, answered = _stage(folder, "measure-base"), _stage(folder, "generate-base")
     facts = [
         ("weights", ", ".join(f"{k} {v[:12]}" for k, v in run.located.identity.items())),
         ("data", f"{data['source']}, {data['rows']:,} rows, sha256 {data['digest'][:12]}"),
         (
             "split",
             f"{data['train']:,} to train on, {data['validation']:,} to validate, "
-            f"{data['test']:,} held out, of which {measured['records']:,} were asked"
+            f"{data['test']:,} held out, of which {answered['asked']:,} were asked"
             + (f"; {data['groups']:,} groups of near-duplicates" if data["groups"] else ""),
         ),
         (
@@ -67,12 +68,17 @@ def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
         facts.append(("data faults", ", ".join(f"{n} × {what}" for what, n in skipped.items())))
     if fit.get("trained", True):
         base, live = fit["base"], fit["adapter"]
-        quantized = f", {base['quantized_linears']} linears in {base['quantization']}"
+        quantized = (
+            f", {base['quantized_linears']} linears in {base['quantization']}: "
+            f"{base['quantized_share']:.1%} of {base['parameters']:,} weights"
+        )
         facts += [
             (
                 "base",
                 f"{base['dtype']} on {base['device']}"
-                + (quantized if base["quantization"] != "none" else ", not quantised"),
+                + (quantized if base["quantization"] != "none" else ", not quantised")
+                + (", attention written out" if base["attention"] == "eager" else "")
+                + ("" if base["documents_share_rows"] else ", one document a row"),
             ),
             (
                 "training",
@@ -84,17 +90,19 @@ def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
             ),
             (
                 "adapter",
-                f"rank {run.recipe.lora.r} on {live['modules']} linears, "
+                f"rank {run.recipe.lora.r} on {live['modules']} linears, which hold "
+                f"{live['share']:.1%} of the base's weights; "
                 f"{fit['trainable_parameters']:,} parameters, live",
             ),
         ]
     else:
         facts.append(("training", "none: the answers are a script's"))
     facts += [
-        ("decoding", _decoding(run)),
+        ("decoding", _decoding(run, fit, answered)),
         (
             "references",
             f"{measured['tokens']:,} tokens of {measured['records']:,} scored for the losses"
+            + _unscored(measured)
             + (f"; {measured['cut']:,} cut at the recipe's length" if measured["cut"] else ""),
         ),
         ("statistics", _statistics(_stage(folder, "compare"))),
@@ -110,14 +118,41 @@ def _statistics(compared: dict[str, Any]) -> str:
     return f"{compared['resamples']:,} resamples, seed {compared['seed']}{clusters}"
 
 
-def _decoding(run: Run) -> str:
+def _unscored(measured: dict[str, Any]) -> str:
+    left = measured["asked"] - measured["records"]
+    return f"; {left:,} have no token within the context and are unscored" if left else ""
+
+
+def _caveats(folder: RunFolder) -> list[str]:
+    """What makes the numbers other than a reader would take them for."""
+    measured, answered = _stage(folder, "measure-base"), _stage(folder, "generate-base")
+    said = []
+    if cut := answered["cut"]:
+        said.append(
+            f"{cut:,} of {answered['asked']:,} prompts lost their beginning to the context."
+        )
+    if lost := _stage(folder, "score")["unwritable"]:
+        said.append(
+            f"The tokenizer cannot write {lost:,} of {answered['asked']:,} references as they "
+            "are; the ceiling is what it can write."
+        )
+    if not measured["records"]:
+        said.append("No reference has a token within the context, so the losses are unscored.")
+    return said
+
+
+def _decoding(run: Run, fit: dict[str, Any], answered: dict[str, Any]) -> str:
     decoding = run.task.decoding
+    most = decoding.max_new_tokens
+    least = fit["base"]["context"] - answered["longest_prompt"] if "base" in fit else most
     how = (
         "greedy"
         if decoding.temperature == 0
         else f"temperature {decoding.temperature}, top-p {decoding.top_p}, seed {decoding.seed}"
     )
-    return f"{how}, at most {decoding.max_new_tokens:,} new tokens"
+    less = f" (beside the longest prompt {least:,}, as the context allows)" if least < most else ""
+    cut = f"; {answered['cut']:,} prompts cut" if answered["cut"] else ""
+    return f"{how}, at most {most:,} new tokens{less}{cut}"
 
 
 def _measured(folder: RunFolder) -> list[tuple[str, str]]:

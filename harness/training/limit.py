@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from typing import Any
 
 import torch
 
-from harness.models.families import linear_names
+from harness.models.families import linear_names, linear_size
 from harness.models.load import Base
 
 
@@ -35,13 +34,8 @@ def flop_per_token(base: Base) -> int:
     """
     modules = dict(base.model.named_modules())
     names = [name for name in linear_names(base.model) if ".lora_" not in name]
-    linears = sum(_weights(modules[name]) for name in names)
+    linears = sum(linear_size(modules[name]) for name in names)
     return 4 * (linears + base.head_weight.numel())
-
-
-def _weights(linear: Any) -> int:
-    """Weights of a linear; a quantised one holds them in another shape."""
-    return int(linear.in_features) * int(linear.out_features)
 
 
 def _wait(device: torch.device) -> None:

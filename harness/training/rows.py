@@ -62,7 +62,8 @@ def build_row(samples: Sequence[TokenSample], base: Base) -> Row:
     device = base.device
     mask = None
     if len(samples) > 1:
-        mask = packed_mask(base.model.config, torch.tensor(documents, device=device))
+        of = torch.tensor(documents, device=device)
+        mask = packed_mask(base.model.config, of, base.dtype)
     return Row(
         ids=torch.tensor([ids], device=device),
         positions=torch.tensor([positions], device=device),

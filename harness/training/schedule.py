@@ -34,9 +34,10 @@ def learning_rate(recipe: RecipeConfig, step: int, total: int) -> float:
 
 
 def total_steps(recipe: RecipeConfig, lengths: Sequence[int]) -> int:
-    """Optimiser steps of the whole training, at least one."""
-    steps = max(1, math.ceil(steps_per_epoch(recipe, lengths) * recipe.num_train_epochs))
-    return steps if recipe.max_steps is None else min(steps, recipe.max_steps)
+    """Optimiser steps of the whole training, at least one; max_steps overrides the epochs."""
+    if recipe.max_steps is not None:
+        return recipe.max_steps
+    return max(1, math.ceil(steps_per_epoch(recipe, lengths) * recipe.num_train_epochs))
 
 
 def steps_per_epoch(recipe: RecipeConfig, lengths: Sequence[int]) -> int:

@@ -1,0 +1,83 @@
+"""Examples as ids before a training: what is cut, left out or cannot be written is said here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import RunError
+from harness.generation.batched import prompt_room
+from harness.models.load import Base
+from harness.records import Example
+from harness.stages.context import Context
+from harness.tokens import Codec, TokenSample
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a training is given.
+
+    train, validation: samples with a label left. cut: answers of the training part that lost their
+    end. unlabelled: training examples without a token to learn from. unwritable: answers, of the
+    training and the held-out part, that do not come back from the tokenizer as they are.
+    """
+
+    train: list[TokenSample]
+    validation: list[TokenSample]
+    cut: int
+    unlabelled: int
+    unwritable: int
+
+
+def encode(context: Context, base: Base, codec: Codec, longest: int) -> Encoded:
+    """The parts of a run as ids of at most `longest` tokens an example.
+
+    All of the held-out part is encoded as well, so that what cannot be is known before training.
+    Raises RunError where no training example is left, or an example cannot be encoded.
+    """
+    task = context.run.task
+    parts = {name: context.examples(name) for name in ("train", "validation", "test")}
+    train = [codec.sample(example, longest) for example in parts["train"]]
+    validation = [codec.sample(example, longest) for example in parts["validation"]]
+    kept = [sample for sample in train if sample.scored_tokens > 0]
+    if not kept:
+        raise RunError(
+            f"no training example of {task.name} has a token to learn from within "
+            f"{longest} tokens; raise max_length in the recipe."
+        )
+    cut, unlabelled = sum(sample.cut for sample in kept), len(train) - len(kept)
+    if unlabelled or cut:
+        context.say(
+            f"{task.name}: at {longest} tokens {cut} answers are cut, and {unlabelled} "
+            "examples have no answer left and are not trained on"
+        )
+    room = prompt_room(base.context, task.decoding.max_new_tokens)
+    long = sum(codec.prompt_within(example.prompt, room)[1] for example in parts["test"])
+    if long:
+        context.say(
+            f"{task.name}: {long} of {len(parts['test'])} held-out prompts are longer than "
+            f"{room} tokens and lose their beginning: decoding.max_new_tokens leaves no more of "
+            f"the model's context of {base.context}"
+        )
+    unwritable = _unwritable(context, codec, [*parts["train"], *parts["test"]])
+    with_labels = [sample for sample in validation if sample.scored_tokens > 0]
+    return Encoded(kept, with_labels, cut, unlabelled, unwritable)
+
+
+def _unwritable(context: Context, codec: Codec, examples: Sequence[Example]) -> int:
+    """Count the answers that the tokenizer gives back otherwise, and say so with one of them."""
+    lost = []
+    for example in examples:
+        codec.completion_ids(example.target)  # each id has an embedding, or this raises
+        if codec.written(example.target) != example.target:
+            lost.append(example)
+    if lost:
+        target = lost[0].target
+        back = codec.written(target)
+        at = next((i for i, (a, b) in enumerate(zip(target, back, strict=False)) if a != b), 0)
+        here = slice(max(0, at - 10), at + 20)
+        context.say(
+            f"{context.run.task.name}: the tokenizer cannot write {len(lost)} of {len(examples)} "
+            f"answers as they are (in {lost[0].id} {target[here]!r} comes back as {back[here]!r})"
+        )
+    return len(lost)
