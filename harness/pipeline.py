@@ -62,6 +62,9 @@ def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport]]
     runs = plan_runs(options)
     bench = Bench(say, options.max_memory, options.report_to)
     for each in runs:
+        if not folder_of(each, options.runs, say).is_done("train", each.keys["train"]):
+            bench.check(each)
+    for each in runs:
         begin(each, options.runs, bench, say)
     reports = [run_one(each, options.runs, bench, say) for each in runs]
     folders = [folder_of(each, options.runs, say) for each in runs]

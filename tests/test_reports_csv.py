@@ -56,7 +56,7 @@ ROW = ComparisonRow(
 )
 LINE = (
     "m,t,quick,0,exact_match,higher,96,0.0,0.3229166666666667,0.3229166666666667,-0.1,,1e-09,,"
-    "31,65,0,1.0,,exact_match|norm:strip|v1,m/t/quick-seed0-12\n"
+    "31,65,0,1.0,,exact_match|norm:strip|v1,m/t/quick-seed0-12,\n"
 )
 
 # Weighted to what breaks CSV: quotes, separators, line ends, formulas, NUL, lone surrogates.
@@ -76,7 +76,7 @@ rows = st.builds(
         **dict.fromkeys(
             ("base", "tuned", "delta", "ci_low", "ci_high", "p_value", "p_adjusted"), numbers
         ),
-        **dict.fromkeys(("reference", "nearest"), numbers),
+        **dict.fromkeys(("reference", "nearest", "reference_as_given"), numbers),
     },
 )
 
@@ -95,7 +95,7 @@ def test_rows_of_all_seeds_go_there_and_back() -> None:
 def test_header_is_the_contract() -> None:
     assert comparison_csv([]) == (
         "model,task,recipe,seed,metric,direction,n,base,tuned,delta,ci_low,ci_high,p_value,"
-        "p_adjusted,wins,ties,losses,reference,nearest,signature,run\n"
+        "p_adjusted,wins,ties,losses,reference,nearest,signature,run,reference_as_given\n"
     )
     assert parse_comparison_csv(comparison_csv([])) == []
 
@@ -177,7 +177,7 @@ def edited(column: str, value: str) -> str:
         ("model,task\n", "line 1: column 'recipe' is missing"),
         (",".join(COLUMNS) + ",extra\n", "column 'extra' is unknown"),
         (",".join(reversed(COLUMNS)) + "\n", "not in their order"),
-        (comparison_csv([ROW]) + "m,t\n", "line 3: it has 2 cells where 21 belong"),
+        (comparison_csv([ROW]) + "m,t\n", "line 3: it has 2 cells where 22 belong"),
         (comparison_csv([ROW, ROW]), "line 3: metric 'exact_match'"),
         (edited("n", "96.0"), "line 2: n is '96.0' where a whole number belongs"),
         (edited("n", ""), "n is '' where a whole number belongs"),
@@ -224,11 +224,11 @@ PREDICTION = PredictionRow(
 
 def test_predictions_golden() -> None:
     assert predictions_csv([PREDICTION], ["exact_match", "rougeL", "absent"]) == (
-        "model,task,recipe,seed,id,kind,prompt,reference,base,tuned,base_extracted,tuned_extracted,"
-        "base_finish_reason,tuned_finish_reason,base_exact_match,tuned_exact_match,base_rougeL,tuned_rougeL,"
+        "model,task,recipe,seed,id,kind,prompt,reference,reference_written,base,tuned,base_extracted,"
+        "tuned_extracted,prompt_cut,base_finish_reason,tuned_finish_reason,base_exact_match,tuned_exact_match,base_rougeL,tuned_rougeL,"
         "base_absent,tuned_absent\n"
-        'm,t,quick,0,a1,content,"Say ""hi"",\nplease",<p>hi</p>,\'=HYPERLINK(1),'
-        '"<p>hi</p>\r\n",,,length,stop,-0.0,1.0,0.25,,,\n'
+        'm,t,quick,0,a1,content,"Say ""hi"",\nplease",<p>hi</p>,,\'=HYPERLINK(1),'
+        '"<p>hi</p>\r\n",,,0,length,stop,-0.0,1.0,0.25,,,\n'
     )
 
 

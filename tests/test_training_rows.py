@@ -136,9 +136,10 @@ def test_softcapped_heads_are_scored_as_the_model_does() -> None:
     assert float(summed_nll(base, row)) == pytest.approx(float(nll.sum()), rel=1e-5)
 
 
-def test_alibi_models_get_a_row_for_each_document() -> None:
+def test_models_that_leak_along_a_row_get_a_row_for_each_document() -> None:
     model = tiny_model("falcon")
-    model.config.alibi = True
+    assert plan_rows(SAMPLES, 1000, model.config) == [[0, 1, 2, 3]]
+    model.config.documents_share_rows = False
     assert not can_pack(model.config)
     assert plan_rows(SAMPLES, 1000, model.config) == [[0], [1], [2], [3]]
 

@@ -42,6 +42,7 @@ def supports(base: Base, adapter: Adapter) -> bool:
     config = base.model.config
     lora = adapter.settings
     plain = not lora.use_dora and lora.bias == "none" and base.quantization in ("nf4", "none")
+    plain = plain and not lora.modules_to_save and adapter.on_linears()
     family = FAMILIES.get(config.model_type)
     known = family is not None and family.supported(config)
     return bool(known and plain and plain_head(base) and _turns(base))

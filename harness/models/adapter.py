@@ -11,7 +11,7 @@ from torch import nn
 from harness.config.schema import LoraSettings
 from harness.errors import AdapterError, UsageError
 from harness.models.coverage import adapted_weights, weights_of
-from harness.models.families import linear_names
+from harness.models.families import LINEARS, linear_names
 from harness.models.load import Base
 from harness.models.quiet import quiet
 from harness.records import ARMS, Arm
@@ -127,6 +127,10 @@ class Adapter:
         from peft.tuners.lora import LoraLayer
 
         return {n: m for n, m in self._peft.named_modules() if isinstance(m, LoraLayer)}
+
+    def on_linears(self) -> bool:
+        """Whether all that carries the adapter is a linear, and no embedding."""
+        return all(isinstance(m.get_base_layer(), LINEARS) for m in self.layers().values())
 
     def check_live(self, probe: list[int]) -> dict[str, float]:
         """Prove that the adapter changes the model, or raise AdapterError.

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from harness.config.schema import GgufPackageSource, ModelConfig, Precision, Quantization
-from harness.errors import AdapterError, MissingError, RunError
+from harness.errors import AdapterError, MissingError, RunError, UsageError
 from harness.machine import cpu_has_bf16, keep_freed_memory
 from harness.models.convert import ensure_converted
 from harness.models.coverage import TOLERATED, weights_of
@@ -21,6 +21,7 @@ from harness.models.families import (
     can_pack,
     expected_linears,
     linear_names,
+    skeleton,
     use_plain_linears,
 )
 from harness.models.locate import Located
@@ -30,6 +31,7 @@ from harness.tokens import Codec
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+_UNBUILDABLE = (*_UNLOADABLE, TypeError, AttributeError, ZeroDivisionError, AssertionError)
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -148,7 +150,7 @@ def load_base(
                 f"{config.name} does not fit into the memory of {device}; "
                 "use --quantization nf4 or a larger card."
             ) from error
-        except _UNLOADABLE as error:
+        except _UNBUILDABLE as error:
             first = " ".join(str(error).split())[:200]
             raise RunError(
                 f"model {config.name} could not be loaded from {path} ({first}); "
@@ -191,6 +193,21 @@ def load_base(
         say(f"{config.name}: each document has a row of its own, since in a shared one it would "
             "see the one before it")  # fmt: skip
     return base
+
+
+def architecture(name: str, path: str) -> nn.Module:
+    """The model of the configuration in `path`, without weights. Raises UsageError."""
+    from transformers import AutoConfig
+
+    use_plain_linears()
+    with quiet():
+        try:
+            return skeleton(text_config(AutoConfig.from_pretrained(path, **LOCAL))[0])
+        except _UNBUILDABLE as error:
+            raise UsageError(
+                f"model {name}: no model can be made from {path}/config.json "
+                f"({' '.join(str(error).split())[:200]}); mend it, or take another model."
+            ) from error
 
 
 def text_config(config: Any) -> tuple[Any, dict[str, str] | None]:

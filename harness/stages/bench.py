@@ -63,6 +63,18 @@ class Bench:
             self._weights = weights
         return self._base
 
+    def check(self, run: Run) -> None:
+        """Hold what the recipe says of modules against the architecture, without any weights.
+
+        Raises UsageError. A model that is not converted yet is looked at when it is loaded.
+        """
+        if run.model.source.kind == "scripted" or not Path(run.located.path).is_dir():
+            return
+        from harness.models.adapter import targets_of
+        from harness.models.load import architecture
+
+        targets_of(architecture(run.model.name, run.located.path), run.recipe.lora, run.model.name)
+
     def engine(self, run: Run, adapter: Path) -> Engine:
         """What answers for `run`, with the adapter saved in the folder `adapter`.
 
