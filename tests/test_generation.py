@@ -167,7 +167,30 @@ def test_a_prompt_longer_than_the_context_loses_its_beginning() -> None:
     made.say = said.append
     answers = list(made.generate("base", [long], DecodingConfig(max_new_tokens=100), (), ignore))
     assert [(a.prompt_tokens, a.completion_tokens) for a in answers] == [(20, 20)]
-    assert said == ["1 of 1 prompts are cut to their last 20 tokens"]
+    assert [a.cut for a in answers] == [True]
+    assert said == ["1 of 1 prompts are cut to 20 tokens, their last ones"]
+
+
+def test_a_prompts_limit_is_its_own_whatever_stands_beside_it() -> None:
+    made = engine("llama")
+    made.base.context = 40
+    short, long = Example("short", "x", "y"), Example("long", "x" * 100, "y")
+    decoding = DecodingConfig(max_new_tokens=25)
+    (alone,) = made.generate("base", [short], decoding, (), ignore)
+    beside = {a.id: a for a in made.generate("base", [long, short], decoding, (), ignore)}
+    assert beside["short"] == alone
+    assert alone.completion_tokens == 25
+    assert (beside["long"].prompt_tokens, beside["long"].completion_tokens) == (20, 20)
+
+
+def test_any_declared_end_token_ends_an_answer() -> None:
+    made = engine("llama")
+    whole = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
+    first = made.base.tokenizer(whole["0"].text, add_special_tokens=False)["input_ids"]
+    made.codec = Codec(made.base.tokenizer, TEMPLATE, ends=(first[2],))
+    ended = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
+    assert ended["0"].finish_reason == "stop"
+    assert ended["0"].completion_tokens == first.index(first[2])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
