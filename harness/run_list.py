@@ -85,7 +85,7 @@ def _scores(folder: Path) -> dict[str, str]:
     found = {}
     with suppress(OSError, ValueError, KeyError, TypeError):
         for line in (folder / "comparison.jsonl").read_text("utf-8").splitlines():
-            if not any(name in line for name in PRIMARY):
+            if not any(f'"{name}"' in line for name in PRIMARY):
                 continue  # most lines, which need not be parsed
             row = json.loads(line)
             if row["metric"] in PRIMARY and row["n"]:
