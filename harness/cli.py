@@ -150,6 +150,11 @@ def _parser() -> argparse.ArgumentParser:
         help="where the tables go (default: results)",
     )
     run.add_argument(
+        "--name",
+        metavar="NAME",
+        help="the tables' own folder in --results (default: made of what the command asks for)",
+    )
+    run.add_argument(
         "--report-to",
         nargs="+",
         choices=SINKS,
@@ -159,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
 
+    _add_report(verbs)
     _add_scoring(verbs)
 
     bench = verbs.add_parser(
@@ -217,6 +223,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--registry", type=_folder, metavar="DIR", help="your own registry folder")
     return parser
+
+
+def _add_report(verbs: argparse._SubParsersAction[_Parser]) -> None:
+    report = verbs.add_parser(
+        "report",
+        help="joint tables of runs that are finished, from their folders alone",
+        description="Write the tables of finished runs, of any commands, as one comparison. "
+        "Nothing is run, and no model, data or registry is needed.",
+        allow_abbrev=False,
+    )
+    report.add_argument(
+        "paths", nargs="+", type=_folder, metavar="RUN", help="a run's folder, as `list runs` says"
+    )
+    report.add_argument(
+        "--name", metavar="NAME", help="the tables' own folder in --results (default: report-…)"
+    )
+    report.add_argument(
+        "--results",
+        type=_folder,
+        metavar="DIR",
+        default=Path("results"),
+        help="where the tables go (default: results)",
+    )
 
 
 def _add_scoring(verbs: argparse._SubParsersAction[_Parser]) -> None:
@@ -303,6 +332,7 @@ def _dispatch(arguments: argparse.Namespace, command: str) -> int:
         return EXIT_OK
     verbs = {
         "run": _run,
+        "report": _report,
         "score": _score,
         "compare": _compare,
         "check": _check,
@@ -408,6 +438,7 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
         registry=arguments.registry,
         runs=arguments.runs,
         results=arguments.results,
+        name=arguments.name,
     )
     if arguments.dry_run:
         from harness.dry_run import dry_run
@@ -418,14 +449,23 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
     from harness.progress import write
     from harness.reports import comparison_terminal
 
-    status, reports = pipeline.run(options, command, write)
-    results = options.results
+    status, reports, published = pipeline.run(options, command, write)
     _print(
-        f"{comparison_terminal(reports, width=100, color=sys.stdout.isatty())}\n"
-        f"report: {results / 'comparison.md'}\n"
-        f"tables: {results / 'comparison.csv'}, {results / 'predictions.csv'}\n"
+        f"{comparison_terminal(reports, width=100, color=sys.stdout.isatty())}\n{published.text()}"
     )
     return status
+
+
+def _report(arguments: argparse.Namespace, command: str) -> int:
+    from harness.progress import write
+    from harness.reporting import report
+    from harness.reports import comparison_terminal
+
+    reports, published = report(arguments.paths, arguments.results, arguments.name, command, write)
+    _print(
+        f"{comparison_terminal(reports, width=100, color=sys.stdout.isatty())}\n{published.text()}"
+    )
+    return EXIT_OK
 
 
 def _count(least: int) -> Callable[[str], int]:

@@ -8,9 +8,11 @@ from harness.data.load import load
 from harness.data.prompt import render
 from harness.data.split import split
 from harness.models.locate import converted_folder
-from harness.pipeline import finished, folder_of
+from harness.naming import asked, name_of
+from harness.pipeline import at_most, finished, folder_of
 from harness.plan import Options, Run, plan_runs, stage_names
 from harness.preflight import preflight
+from harness.publishing import refuse
 from harness.records import Example
 from harness.training.schedule import steps_per_epoch, total_steps
 
@@ -24,13 +26,16 @@ ADAPTER_SHARE_OF_RANK_16 = 0.016
 def dry_run(options: Options) -> str:
     """The plan as text. Raises what `run` would raise before any work; writes nothing."""
     preflight(options)
+    name = name_of(options)
     lines = []
     runs = plan_runs(options)
+    refuse(options.results, name, asked(options), *at_most(options, runs))
     for number, run in enumerate(runs, 1):
         lines += [
             f"{number} of {len(runs)}: {run.label}",
             *(f"  {line}" for line in _plan(run, options)),
         ]
+    lines.append(f"tables: {options.results / name}")
     return "\n".join(lines)
 
 

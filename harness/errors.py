@@ -7,7 +7,7 @@ HarnessError                       1
 ├── RunError                       1  one run failed; the other runs go on
 │   ├── DivergedError              1  the loss became NaN or infinite
 │   └── AdapterError               1  the adapter is not live, or a quantised base is not quantised
-├── BusyError                      2  another process holds the run
+├── BusyError                      2  another process holds the run, or writes the tables
 ├── StorageError                   1  the disk refused a write
 └── (BaseException) Interrupted   75  SIGINT or SIGTERM; the same command continues
 
@@ -43,7 +43,7 @@ class MissingError(UsageError):
 
 
 class BusyError(HarnessError):
-    """Another process is working on the same run."""
+    """Another process is working on the same run, or is writing tables in the same folder."""
 
     exit_status = EXIT_USAGE
 

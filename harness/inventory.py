@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +17,9 @@ from harness.hub import reachable, token
 from harness.machine import available_memory, cpu_has_bf16, has_gpu
 from harness.models.locate import cache_dir, missing
 from harness.plan import environment
+from harness.run_list import runs_table
 from harness.scorers import describe, metric_names
 from harness.scorers import names as scorer_names
-from harness.store import list_runs
 
 WIDTH = 100  # columns of what is printed
 
@@ -27,8 +28,7 @@ def listing(kind: str, extra: Path | None, runs: Path) -> str:
     """The entries of "models", "tasks", "recipes", "scorers" or "runs", a line each."""
     registry = Registry(extra)
     if kind == "runs":
-        rows = [(run["path"], run["status"], run.get("finished", "")) for run in list_runs(runs)]
-        return _columns(rows) if rows else f"no runs in {runs}"
+        return runs_table(runs, _width())
     if kind == "scorers":
         return _columns([row for name in scorer_names() for row in _scorer(name)] + [_EVALUATE])
     read: dict[str, Callable[[str], ModelConfig | TaskConfig | RecipeConfig]] = {
@@ -64,6 +64,13 @@ def doctor(extra: Path | None) -> str:
         for name in registry.names("tasks")
     ]
     return _columns([*rows, *models, *tasks])
+
+
+def _width() -> int | None:
+    """Columns of the terminal; None for a file or a pipe, which take every column of a table."""
+    if not (sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()):
+        return None
+    return shutil.get_terminal_size((WIDTH, 24)).columns
 
 
 _EVALUATE = ("evaluate:NAME", "any metric of the evaluate library, by its name or a script's path")

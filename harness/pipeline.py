@@ -14,16 +14,13 @@ from harness.errors import (
     HarnessError,
     StorageError,
 )
-from harness.files import write_atomic, write_json
+from harness.files import write_atomic
+from harness.naming import asked, name_of
 from harness.plan import Options, Run, environment, plan_runs, stage_names
 from harness.preflight import fetch, preflight
-from harness.reports import (
-    RunReport,
-    comparison_csv,
-    comparison_markdown,
-    curves_svg,
-    joined_predictions,
-)
+from harness.publishing import Published, publish, refuse, tidy
+from harness.reporting import tables
+from harness.reports import RunReport
 from harness.stages.answer import generate, measure
 from harness.stages.bench import Bench
 from harness.stages.combine import combined_reports
@@ -50,29 +47,52 @@ STAGES: dict[str, Callable[[Context], None]] = {
 assert list(STAGES) == stage_names()
 
 
-def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport]]:
-    """Do what is missing of every run of the command, then write the tables.
+def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport], Published]:
+    """Do what is missing of every run of the command, then publish the tables.
 
-    Returns the exit status (0, or 1 where a run failed and the others are done) and what the
-    tables say. Raises UsageError or MissingError before any work, BusyError when another process
-    works on one of the runs, Interrupted when a signal came.
+    Returns the exit status (0, or 1 where a run failed and the others are done), what the tables
+    say and where they are. Raises UsageError or MissingError before any work, BusyError when
+    another process works on one of the runs, Interrupted when a signal came.
     """
     preflight(options)
+    name = name_of(options)
     fetch(options, say)
     runs = plan_runs(options)
+    refuse(options.results, name, asked(options), *at_most(options, runs))
+    tidy(options.results)
     bench = Bench(say, options.max_memory, options.report_to)
     for each in runs:
         if not folder_of(each, options.runs, say).is_done("train", each.keys["train"]):
             bench.check(each)
     for each in runs:
         begin(each, options.runs, bench, say)
+    refuse(options.results, name, asked(options), prompts(options, runs, say), None)
     reports = [run_one(each, options.runs, bench, say) for each in runs]
     folders = [folder_of(each, options.runs, say) for each in runs]
     failed = any(report.status != "done" for report in reports)
     done = [f for f, report in zip(folders, reports, strict=True) if report.status == "done"]
-    reports = combined_reports(runs, folders, reports)
-    publish(reports, done, options.results, command)
-    return (EXIT_FAILED if failed else EXIT_OK), reports
+    reports = combined_reports(folders, reports, say)
+    found = tables(reports, done, name, asked(options), command)
+    published = publish(found, options.results, say)
+    return (EXIT_FAILED if failed else EXIT_OK), reports, published
+
+
+def at_most(options: Options, runs: Sequence[Run]) -> tuple[int | None, int | None]:
+    """The prompts and training steps of all runs, as far as the command bounds them."""
+    asked_of_each, steps = options.limit, options.max_steps
+    return (
+        None if asked_of_each is None else asked_of_each * len(runs),
+        None if steps is None else steps * len(runs),
+    )
+
+
+def prompts(options: Options, runs: Sequence[Run], say: Say) -> int:
+    """How many held-out prompts the runs ask, all of them prepared."""
+    held_out = [
+        folder_of(run, options.runs, say).manifest["stages"]["prepare"]["facts"]["test"]
+        for run in runs
+    ]
+    return sum(n if options.limit is None else min(n, options.limit) for n in held_out)
 
 
 def folder_of(run: Run, root: Path, say: Say) -> RunFolder:
@@ -100,7 +120,7 @@ def run_one(run: Run, root: Path, bench: Bench, say: Say) -> RunReport:
     folder = folder_of(run, root, say)
     if finished(run, folder):
         say(f"{run.label}: done before, in {folder.path}")
-        return run_report(run, folder, "done", None)
+        return run_report(folder, "done", None)
     with folder.lock():
         status: Status = "done"
         error = None
@@ -126,7 +146,7 @@ def run_one(run: Run, root: Path, bench: Bench, say: Say) -> RunReport:
         )
         if error:
             say(f"{run.label}: {status}: {error}")
-        return run_report(run, folder, status, error)
+        return run_report(folder, status, error)
 
 
 def begin(run: Run, root: Path, bench: Bench, say: Say) -> None:
@@ -155,28 +175,3 @@ def advance(context: Context, names: Sequence[str]) -> None:
             context.say(f"{name}: taken from an earlier run")
             continue
         STAGES[name](context)
-
-
-def publish(
-    reports: Sequence[RunReport], done: Sequence[RunFolder], results: Path, command: str
-) -> None:
-    """Write the tables of the runs, and the manifests of those that are done, into `results`."""
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"{results} cannot be made ({error.strerror}); give another folder with --results."
-        ) from error
-    rows = [row for report in reports for row in report.rows]
-    write_atomic(results / "comparison.csv", comparison_csv(rows).encode())
-    for report in reports:
-        if report.curves is not None:
-            picture = results / report.picture
-            picture.parent.mkdir(exist_ok=True)
-            write_atomic(picture, curves_svg(report.curves))
-    write_atomic(results / "comparison.md", comparison_markdown(reports, command).encode())
-    predictions = joined_predictions(
-        (folder.path / "predictions.csv").read_bytes().decode() for folder in done
-    )
-    write_atomic(results / "predictions.csv", predictions)
-    write_json(results / "manifests.json", [f.manifest for f in done])

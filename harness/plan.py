@@ -51,7 +51,8 @@ class Options:
 
     tasks, recipe: None for each model's own. max_memory: bytes of a card to plan for, None for
     this machine's; it changes how a step is carried out, not what is computed, so no key has it.
-    report_to: sinks that the steps of trainings are shown in; no key has them either.
+    report_to: sinks that the steps of trainings are shown in; no key has them either. name: of the
+    folder of the tables, None for one of what is asked for (harness.naming).
     """
 
     models: tuple[str, ...] = ("gemma3-270m",)
@@ -70,6 +71,7 @@ class Options:
     registry: Path | None = None
     runs: Path = Path("runs")
     results: Path = Path("results")
+    name: str | None = None
 
     def tasks_of(self, model: ModelConfig) -> tuple[str, ...]:
         """The names of the tasks that `model` is run on."""

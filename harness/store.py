@@ -383,6 +383,18 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
     return runs
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process works on the run in `folder`, as far as this machine can tell.
+
+    Nothing is held or written by asking. A process of another machine counts as working.
+    """
+    try:
+        holder = json.loads((folder / _HOLDER).read_bytes())
+        return bool(holder["host"] != _host() or _is_alive(int(holder["pid"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 # --- helpers ---------------------------------------------------------------------------------
 
 _UNUSABLE = frozenset(

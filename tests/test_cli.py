@@ -21,7 +21,7 @@ from tests.commands import (
     write_script,
 )
 
-VERBS = ("run", "list", "doctor")
+VERBS = ("run", "report", "list", "doctor")
 
 
 def refused(outcome: Outcome, *texts: str, lines: int = 1) -> None:
@@ -329,14 +329,15 @@ def test_list(kind: str, names: list[str], commands: Commands, tmp_path: Path) -
 
 def test_list_runs(commands: Commands, scripted: list[str], tmp_path: Path) -> None:
     assert commands.run(tmp_path, *scripted, "--seeds", 0, 1).status == 0
-    lines = commands.run(tmp_path, "list", "runs").stdout.splitlines()
+    title, *lines = commands.run(tmp_path, "list", "runs").stdout.splitlines()
+    assert title.split()[:5] == ["run", "status", "limit", "age", "exact_match"]
     assert len(lines) == 2
-    for seed, line in enumerate(lines):
-        path, status, finished = line.split()
+    for seed, line in enumerate(sorted(lines)):
+        path, status, limit, *_ = line.split()
         assert path.startswith(f"runs/scripted/words/tiny-seed{seed}-")
         assert (tmp_path / path / "manifest.json").is_file()
         assert status == "done"
-        assert finished.endswith("Z")
+        assert limit == "all"
 
 
 def test_doctor_names_everything(commands: Commands, tmp_path: Path) -> None:

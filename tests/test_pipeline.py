@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,9 @@ def test_a_quantised_falcon_is_quantised(
     assert facts["quantization"] == kind
     assert facts["quantized_linears"] == facts["linears"] == 2 * 4  # four linears a layer
     assert f"8 linears in {kind}" in tables(tmp_path)["comparison.md"]
-    # Two steps and their surroundings: no library speaks up.
-    assert len(outcome.stderr.splitlines()) <= 6, outcome.stderr
+    # Two steps and their surroundings: no library speaks up. A slow machine shows progress, too.
+    lines = [li for li in outcome.stderr.splitlines() if not re.match(r"\w[\w ]*  \d+/\d+ ", li)]
+    assert len(lines) <= 6, outcome.stderr
 
 
 def test_a_falcon_that_would_not_be_quantised_is_refused(

@@ -223,4 +223,4 @@ def _norm(layer: Any) -> float:
         a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     else:
         a, b = layer.lora_embedding_A["default"], layer.lora_embedding_B["default"]
-    return torch.linalg.matrix_norm(b.float() @ a.float()).item()
+    return float(torch.linalg.matrix_norm(b.float() @ a.float()).item())

@@ -104,6 +104,7 @@ class RunReport:
               the Markdown keeps them in one line that begins with "Measured:".
     training: loss curves by name, each a list of (step, loss in nats a token).
     curves:   what its picture shows, which stands in `picture`, beside the tables.
+    label:    what tells the run from others of the same recipe and seed; "" where there is none.
     """
 
     model: str
@@ -120,11 +121,13 @@ class RunReport:
     measured: list[tuple[str, str]] = field(default_factory=list)
     training: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     curves: Curves | None = None
+    label: str = ""
 
     @property
     def picture(self) -> str:
         """Where the curves are drawn, from the folder of the tables."""
-        return f"curves/{self.model}-{self.task}-{self.recipe}-seed{self.seed}.svg"
+        name = self.run if self.label else f"{self.recipe}-seed{self.seed}"
+        return f"curves/{self.model}-{self.task}-{name}.svg"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -135,6 +138,7 @@ class RunReport:
             "run": self.run,
             "status": self.status,
             "error": self.error,
+            "label": self.label,
             "rows": [row.to_json() for row in self.rows],
             "kinds": [row.to_json() for row in self.kinds],
             "caveats": list(self.caveats),
@@ -168,6 +172,7 @@ class Group:
     """The runs of one (model, task): one table.
 
     by_recipe, by_seed: whether the runs differ in it, so that the table needs a column for it.
+    by_run: whether some differ in neither, so that it needs one for the run's folder.
     """
 
     model: str
@@ -175,6 +180,7 @@ class Group:
     reports: tuple[RunReport, ...]
     by_recipe: bool
     by_seed: bool
+    by_run: bool = False
 
     @property
     def rows(self) -> list[ComparisonRow]:
@@ -198,6 +204,7 @@ def group_reports(reports: Iterable[RunReport]) -> list[Group]:
             reports=tuple(runs),
             by_recipe=len({run.recipe for run in runs}) > 1,
             by_seed=len({run.seed for run in runs}) > 1,
+            by_run=any(run.label for run in runs),
         )
         for (model, task), runs in grouped.items()
     ]
@@ -206,7 +213,7 @@ def group_reports(reports: Iterable[RunReport]) -> list[Group]:
 def run_name(report: RunReport) -> str:
     """How a run is called within its (model, task): "quick, seed 0"."""
     seed = "all seeds" if report.seed == ALL_SEEDS else f"seed {report.seed}"
-    return f"{report.recipe}, {seed}"
+    return ", ".join(filter(None, [report.recipe, seed, report.label]))
 
 
 def failure(report: RunReport) -> str | None:

@@ -89,9 +89,15 @@ def prediction_lines(rows: Iterable[PredictionRow], metrics: Sequence[str]) -> I
         )
 
 
-def joined_predictions(texts: Iterable[str]) -> str:
-    """Several predictions.csv as one, with all their columns; what a run lacks is empty."""
+def joined_predictions(texts: Iterable[str], runs: Sequence[str] | None = None) -> str:
+    """Several predictions.csv as one, with all their columns; what a run lacks is empty.
+
+    runs: a name for each, as a column "run", where model, task, recipe and seed do not tell.
+    """
     tables = [list(csv.DictReader(io.StringIO(text, newline=""))) for text in texts]
+    for name, rows in zip(runs or (), tables, strict=runs is not None):
+        for row in rows:
+            row["run"] = cell(name)
     columns = list(dict.fromkeys(name for rows in tables for row in rows[:1] for name in row))
     joined = [csv_line(row.get(name, "") for name in columns) for rows in tables for row in rows]
     return "".join([csv_line(columns), *joined] if columns else [])

@@ -48,14 +48,16 @@ class Table:
 def comparison_table(group: Group) -> Table:
     """The table of one (model, task): a row a metric and run, the better arm's score in bold.
 
-    A column for recipe or seed stands only where the runs differ in it, and then a metric is
-    named in the first of its rows.
+    A column for recipe, seed or run stands only where it tells the runs apart, and then a metric
+    is named in the first of its rows.
     """
     columns = [Column("metric", "metric", data=True)]
     if group.by_recipe:
         columns.append(Column("recipe", "recipe", data=True))
     if group.by_seed:
         columns.append(Column("seed", "seed"))
+    if group.by_run:
+        columns.append(Column("run", "run", data=True))
     columns += _SCORES
     columns += [
         Column("p (Holm)", "p (Holm)"),
@@ -73,6 +75,8 @@ def comparison_table(group: Group) -> Table:
             cells.append(Cell(single_line(row.recipe)))
         if group.by_seed:
             cells.append(Cell(row.seed if isinstance(row.seed, str) else format_count(row.seed)))
+        if group.by_run:
+            cells.append(Cell(single_line(row.run)))
         places = decimals_for([row.base, row.tuned, row.delta, row.reference, row.nearest])
         cells += _scores(row, places)
         star = f" {STAR}" if is_significant(row) else "  " if starred else ""

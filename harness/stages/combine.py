@@ -2,57 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from harness.comparing import Origin, clusters_of, combined_rows
-from harness.plan import Run
-from harness.records import Example
-from harness.reports import RunReport
+from harness.records import Example, Metric
+from harness.reports import ComparisonRow, RunReport
 from harness.reports.comparison import ALL_SEEDS
 from harness.stages.compare import columns_of
 from harness.stages.context import read_jsonl
 from harness.store import RunFolder
 
+_OF_LOSSES = "|of:reference|"  # in the signature of a metric that is no scorer's
+
 
 def combined_reports(
-    runs: Sequence[Run], folders: Sequence[RunFolder], reports: Sequence[RunReport]
+    folders: Sequence[RunFolder], reports: Sequence[RunReport], say: Callable[[str], None]
 ) -> list[RunReport]:
     """The reports, and after those of a recipe that finished with several seeds, one of them all.
 
-    The three sequences go side by side.
+    folders, reports: side by side. Runs that differ in more than their seed are not combined:
+    their report has no rows, and says why, as does `say`.
     """
     groups: dict[tuple[str, str, str], list[int]] = {}
-    for at, run in enumerate(runs):
-        groups.setdefault((run.model.name, run.task.name, run.recipe.name), []).append(at)
+    for at, folder in enumerate(folders):
+        groups.setdefault((folder.model, folder.task, folder.recipe), []).append(at)
     found: list[RunReport] = []
     for members in groups.values():
         found += [reports[at] for at in members]
         done = [at for at in members if reports[at].status == "done"]
-        if len(done) > 1:
-            found.append(_combined([runs[at] for at in done], [folders[at] for at in done]))
+        if len({folders[at].seed for at in done}) > 1:
+            found.append(_combined([folders[at] for at in done], [reports[at] for at in done], say))
     return found
 
 
-def _combined(runs: Sequence[Run], folders: Sequence[RunFolder]) -> RunReport:
-    first = runs[0]
-    examples = [Example.from_json(row) for row in read_jsonl(folders[0].path / "data/test.jsonl")]
-    examples = examples[: first.limit]
-    columns = [
-        columns_of(folder.path, run.task, examples)
-        for run, folder in zip(runs, folders, strict=True)
-    ]
+def _combined(
+    folders: Sequence[RunFolder], reports: Sequence[RunReport], say: Callable[[str], None]
+) -> RunReport:
+    first = folders[0]
+    prompts = [_prompts(folder) for folder in folders]
     names = " ".join(folder.path.name for folder in folders)
-    origin = Origin(first.model.name, first.task.name, first.recipe.name, ALL_SEEDS, names)
-    clusters = clusters_of([example.group for example in examples])
-    seeds = ", ".join(str(run.seed) for run in runs)
-    how = "prompts and seeds crossed, both random; Student's interval and p-value"
+    origin = Origin(first.model, first.task, first.recipe, ALL_SEEDS, names)
+    seeds = ", ".join(str(folder.seed) for folder in folders)
+    rows: list[ComparisonRow] = []
+    if differing := _differing(folders, prompts, reports):
+        said = f"not combined, for the runs differ in {', '.join(differing)}"
+        say(f"{first.model} on {first.task}, {first.recipe}, seeds {seeds}: {said}")
+    else:
+        said = "prompts and seeds crossed, both random; Student's interval and p-value"
+        # The losses' columns come by themselves.
+        metrics = [
+            Metric(row.metric, row.direction, row.signature)
+            for row in reports[0].rows
+            if _OF_LOSSES not in row.signature
+        ]
+        columns = [columns_of(folder.path, metrics, prompts[0]) for folder in folders]
+        rows = combined_rows(columns, origin, clusters_of([each.group for each in prompts[0]]))
     return RunReport(
         model=origin.model,
         task=origin.task,
         recipe=origin.recipe,
         seed=origin.seed,
-        run=f"{len(runs)} runs",
+        run=f"{len(folders)} runs",
         status="done",
-        rows=combined_rows(columns, origin, clusters),
-        facts=[("seeds", f"{seeds}: {how}")],
+        rows=rows,
+        facts=[("seeds", f"{seeds}: {said}")],
     )
+
+
+def _prompts(folder: RunFolder) -> list[Example]:
+    rows = read_jsonl(folder.path / "data" / "test.jsonl")
+    return [Example.from_json(row) for row in rows[: folder.identity["limit"]]]
+
+
+def _differing(
+    folders: Sequence[RunFolder],
+    prompts: Sequence[Sequence[Example]],
+    reports: Sequence[RunReport],
+) -> list[str]:
+    """What runs of several seeds do not have in common, though they must to be combined."""
+    of_each: list[dict[str, Any]] = [
+        {
+            "weights": _without(folder.identity["weights"], "machine", "libraries"),
+            "task": _without(folder.identity["task"], "description", "license"),
+            "recipe": _without(folder.identity["recipe"], "description"),
+            "limit": folder.identity["limit"],
+            "prompts": [(each.id, each.prompt, each.target) for each in asked],
+            "metrics": [(row.metric, row.signature) for row in report.rows],
+        }
+        for folder, asked, report in zip(folders, prompts, reports, strict=True)
+    ]
+    first = of_each[0]
+    found = [what for what in first if any(each[what] != first[what] for each in of_each)]
+    seeds = [folder.seed for folder in folders]
+    return [
+        *found,
+        *(["what else made them"] if not found and len(set(seeds)) < len(seeds) else []),
+    ]
+
+
+def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}

@@ -15,9 +15,8 @@ from harness.comparing import (
     loss_columns,
     score_columns,
 )
-from harness.config.schema import TaskConfig
 from harness.files import write_atomic
-from harness.records import ARMS, Example, SampleLoss
+from harness.records import ARMS, Example, Metric, SampleLoss
 from harness.reports import PredictionRow, prediction_lines
 from harness.scorers import get
 from harness.scorers.extract import extract
@@ -30,7 +29,9 @@ def compare(context: Context) -> None:
     """Write comparison.jsonl (rows), kinds.jsonl and predictions.csv."""
     with stopwatch() as seconds:
         run, examples = context.run, context.examples("test")
-        columns = columns_of(context.folder.path, run.task, examples)
+        chosen = get(run.task.scorers, run.task.text)
+        metrics = [metric for scorer in chosen for metric in scorer.metrics]
+        columns = columns_of(context.folder.path, metrics, examples)
         clusters = clusters_of([example.group for example in examples])
         origin = Origin(
             run.model.name, run.task.name, run.recipe.name, run.seed, context.folder.path.name
@@ -48,8 +49,10 @@ def compare(context: Context) -> None:
         context.publish("compare", files, facts, seconds())
 
 
-def columns_of(folder: Path, task: TaskConfig, examples: Sequence[Example]) -> list[Column]:
-    """The losses and scores that a run's folder holds, in the order of the examples."""
+def columns_of(
+    folder: Path, metrics: Sequence[Metric], examples: Sequence[Example]
+) -> list[Column]:
+    """The losses that a run's folder holds and its scores by `metrics`, in the examples' order."""
     ids = [example.id for example in examples]
     losses = {
         arm: {
@@ -63,8 +66,6 @@ def columns_of(folder: Path, task: TaskConfig, examples: Sequence[Example]) -> l
             continue
         found = {r["id"]: r["scores"] for r in read_jsonl(folder / "scores" / f"{system}.jsonl")}
         scores[system] = [found[i] for i in ids]
-    chosen = get(task.scorers, task.text)
-    metrics = [metric for scorer in chosen for metric in scorer.metrics]
     return [*loss_columns(losses["base"], losses["tuned"], ids), *score_columns(metrics, scores)]
 
 

@@ -7,20 +7,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.plan import Run
 from harness.reports import ComparisonRow, Curves, KindRow, RunReport
 from harness.stages.context import read_jsonl
 from harness.store import RunFolder
 
 
-def run_report(run: Run, folder: RunFolder, status: str, error: str | None) -> RunReport:
-    """What to print of `run`; of a run that is not done, its error only."""
+def run_report(folder: RunFolder, status: str, error: str | None) -> RunReport:
+    """What to print of a run, from its folder alone; of one that is not done, its error only."""
     done = status == "done"
     return RunReport(
-        model=run.model.name,
-        task=run.task.name,
-        recipe=run.recipe.name,
-        seed=run.seed,
+        model=folder.model,
+        task=folder.task,
+        recipe=folder.recipe,
+        seed=folder.seed,
         run=folder.path.name,
         status="diverged" if status == "diverged" else "done" if done else "failed",
         error=error,
@@ -31,10 +30,10 @@ def run_report(run: Run, folder: RunFolder, status: str, error: str | None) -> R
         if done
         else [],
         caveats=_caveats(folder) if done else [],
-        facts=_facts(run, folder) if done else [],
+        facts=_facts(folder) if done else [],
         measured=_measured(folder) if done else [],
         training=_curves(folder) if done else {},
-        curves=_picture(run, folder) if done else None,
+        curves=_picture(folder) if done else None,
     )
 
 
@@ -43,13 +42,14 @@ def _stage(folder: RunFolder, name: str) -> dict[str, Any]:
     return entry["facts"] if entry else {}
 
 
-def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
+def _facts(folder: RunFolder) -> list[tuple[str, str]]:
+    identity = folder.identity
     data, fit = _stage(folder, "prepare"), _stage(folder, "train")
     near = data["contamination"]
-    libraries = run.identity["weights"]["libraries"]
+    libraries = identity["weights"]["libraries"]
     measured, answered = _stage(folder, "measure-base"), _stage(folder, "generate-base")
     facts = [
-        ("weights", ", ".join(f"{k} {v[:12]}" for k, v in run.located.identity.items())),
+        ("weights", ", ".join(f"{k} {v[:12]}" for k, v in identity["weights"]["identity"].items())),
         ("data", f"{data['source']}, {data['rows']:,} rows, sha256 {data['digest'][:12]}"),
         (
             "split",
@@ -90,7 +90,7 @@ def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
             ),
             (
                 "adapter",
-                f"rank {run.recipe.lora.r} on {live['modules']} linears, which hold "
+                f"rank {identity['recipe']['lora']['r']} on {live['modules']} linears, which hold "
                 f"{live['share']:.1%} of the base's weights; "
                 f"{fit['trainable_parameters']:,} parameters, live",
             ),
@@ -98,7 +98,7 @@ def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
     else:
         facts.append(("training", "none: the answers are a script's"))
     facts += [
-        ("decoding", _decoding(run, fit, answered)),
+        ("decoding", _decoding(identity["task"]["decoding"], fit, answered)),
         (
             "references",
             f"{measured['tokens']:,} tokens of {measured['records']:,} scored for the losses"
@@ -107,7 +107,7 @@ def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
         ),
         ("statistics", _statistics(_stage(folder, "compare"))),
         ("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items())),
-        ("commit", commit()),
+        ("commit", folder.manifest["facts"].get("commit", "unknown")),
     ]
     return facts
 
@@ -141,14 +141,14 @@ def _caveats(folder: RunFolder) -> list[str]:
     return said
 
 
-def _decoding(run: Run, fit: dict[str, Any], answered: dict[str, Any]) -> str:
-    decoding = run.task.decoding
-    most = decoding.max_new_tokens
+def _decoding(decoding: dict[str, Any], fit: dict[str, Any], answered: dict[str, Any]) -> str:
+    most = decoding["max_new_tokens"]
     least = fit["base"]["context"] - answered["longest_prompt"] if "base" in fit else most
     how = (
         "greedy"
-        if decoding.temperature == 0
-        else f"temperature {decoding.temperature}, top-p {decoding.top_p}, seed {decoding.seed}"
+        if decoding["temperature"] == 0
+        else f"temperature {decoding['temperature']}, top-p {decoding['top_p']}, "
+        f"seed {decoding['seed']}"
     )
     less = f" (beside the longest prompt {least:,}, as the context allows)" if least < most else ""
     cut = f"; {answered['cut']:,} prompts cut" if answered["cut"] else ""
@@ -177,7 +177,7 @@ def _curves(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
     return curves
 
 
-def _picture(run: Run, folder: RunFolder) -> Curves | None:
+def _picture(folder: RunFolder) -> Curves | None:
     """What is drawn of the training; nothing of it differs in a repetition of the run."""
     losses = _curves(folder)
     if not losses:
@@ -192,7 +192,7 @@ def _picture(run: Run, folder: RunFolder) -> Curves | None:
     best = f", adapter of step {chosen:,}" if chosen != fit["steps"] else ""
     rows = read_jsonl(folder.path / "log.jsonl")
     return Curves(
-        title=f"{run.model.name} · {run.task.name} · {run.recipe.name} · seed {run.seed}",
+        title=f"{folder.model} · {folder.task} · {folder.recipe} · seed {folder.seed}",
         note=n + early + best,
         train=losses["train"],
         validation=losses.get("validation", []),
