@@ -15,6 +15,7 @@ from harness.errors import (
     StorageError,
 )
 from harness.files import write_atomic, write_json
+from harness.interrupts import check
 from harness.plan import Options, Run, environment, plan_runs, stage_names
 from harness.preflight import fetch, preflight
 from harness.reports import (
@@ -145,6 +146,7 @@ def begin(run: Run, root: Path, bench: Bench, say: Say) -> None:
 def advance(context: Context, names: Sequence[str]) -> None:
     """Those stages that are not done, in order; equal work of a sibling run is taken over."""
     for name in names:
+        check()
         key = context.run.keys[name]
         if context.folder.is_done(name, key):
             continue

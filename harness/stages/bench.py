@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.files import digest
+from harness.interrupts import check
 from harness.plan import Run
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Bench:
         from harness.models.load import load_base
 
         self.clear_adapter()
+        check()
         weights = digest(run.identity["weights"]) + run.model.name
         if self._base is None or self._weights != weights:
             self._base = None  # let go of the last one before the next takes memory
@@ -54,6 +56,7 @@ class Bench:
                 self.say,
             )
             self._weights = weights
+            check()
         return self._base
 
     def engine(self, run: Run, adapter: Path) -> Engine:
