@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import time
@@ -232,6 +233,56 @@ def test_sigterm_names_the_command_that_continues(
     assert outcome.stderr.splitlines()[-1] == " ".join(command)
     assert commands.run(tmp_path, *scripted).status == 0
     assert tables(tmp_path) == undisturbed
+
+
+def stopped(outcome: Outcome, words: list[str]) -> None:
+    """Ended by a signal, as such: the last line continues it."""
+    assert outcome.status == 75, outcome.output
+    assert "Traceback" not in outcome.output, outcome.output
+    assert outcome.stderr.splitlines()[-1] == " ".join(["python", "-m", "harness", *words])
+
+
+@pytest.mark.parametrize("action", ["INT", "TERM", "TWICE"])
+def test_a_signal_anywhere_ends_a_command_that_then_goes_on(
+    action: str,
+    commands: Commands,
+    scripted: list[str],
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """At functions drawn by a seed, from the imports on: one to come back from, or two at once."""
+    calls = commands.run(tmp_path, *scripted, fault=Fault("enter", action="COUNT")).events
+    drawn = random.Random(action).sample(range(40, calls * 9 // 10), 3)
+    for at in [40, *drawn]:  # 40: just after the handlers are there, before anything of ours
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        stopped(
+            commands.run(folder, *scripted, fault=Fault("enter", count=at, action=action)), scripted
+        )
+        again = commands.run(folder, *scripted)
+        assert again.status == 0, again.output
+        assert tables(folder) == undisturbed, f"{action} {at} of {calls}"
+        assert not any(".tmp-" in path.name for path in files_under(folder))
+
+
+def test_signals_anywhere_in_a_training(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    """Inside of the libraries too, again and again in one run."""
+    registry = make_registry(tmp_path / "registry", train=24, validation=0.25, eval_steps=2)
+    words = run_of(registry, {"llama2-7b": tiny_weights["llama"]})
+    peace, trouble = tmp_path / "peace", tmp_path / "trouble"
+    peace.mkdir()
+    trouble.mkdir()
+    calls = model_commands.run(peace, *words, fault=Fault("enter", action="COUNT")).events
+    for part, action in ((0.2, "TWICE"), (0.3, "TERM")):
+        fault = Fault("enter", count=int(part * calls), action=action)
+        stopped(model_commands.run(trouble, *words, fault=fault), words)
+    assert model_commands.run(trouble, *words).status == 0
+    assert tables(trouble) == tables(peace)
+    (one,), (other,) = run_folders(peace), run_folders(trouble)
+    for name in ("adapter/adapter_model.safetensors", "generations/tuned.jsonl"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
 def test_sigterm_in_training_leaves_a_checkpoint(
