@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -313,32 +314,44 @@ def test_what_a_kill_leaves_in_results_goes_with_the_next_command(
 # --- links -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["manifest.json", "generations", "generations/base.jsonl", ".lock", "adapter", "tmp"]
-)
 def test_a_link_inside_a_run_is_refused(
-    name: str, commands: Commands, scripted: list[str], tmp_path: Path
+    commands: Commands, scripted: list[str], tmp_path: Path
 ) -> None:
     """By all that read or write the run; what it leads to is neither changed nor removed."""
     assert commands.run(tmp_path, *scripted).status == 0
     (folder,) = run_folders(tmp_path)
     elsewhere = tmp_path / "elsewhere"
-    if (folder / name).exists():
-        (folder / name).rename(elsewhere)
-    else:
-        elsewhere.mkdir()
-        (elsewhere / "kept").write_text("x")
-    before = {
-        path: path.read_bytes() for path in [elsewhere, *files_under(elsewhere)] if path.is_file()
-    }
-    (folder / name).symlink_to(elsewhere)
-    for words in (scripted, ["score", folder], ["compare", f"{folder}:base", f"{folder}:tuned"]):
-        outcome = commands.run(tmp_path, *words)
-        assert outcome.status == 2, outcome.output
-        in_order(outcome, f"harness: {folder / name} is a link, and links inside a run's folder")
-        assert len(outcome.stderr.splitlines()) == 1
-    assert {path: path.read_bytes() for path in before} == before
-    assert (folder / name).is_symlink()
+    scoring: list[list[object]] = [["score", folder], ["compare", f"{folder}:base", folder]]
+    for name, more in (
+        ("manifest.json", []),
+        ("generations", scoring),
+        ("generations/base.jsonl", scoring[1:]),
+        (".lock", []),
+        ("adapter", []),
+        ("tmp", []),
+    ):
+        place = folder / name
+        if was_there := place.exists():
+            place.rename(elsewhere)
+        else:
+            elsewhere.mkdir()
+            (elsewhere / "kept").write_text("x")
+        files = [elsewhere] if elsewhere.is_file() else [*files_under(elsewhere)]
+        before = [path.read_bytes() for path in files]
+        place.symlink_to(elsewhere)
+        for words in [scripted, *more]:
+            outcome = commands.run(tmp_path, *words)
+            assert outcome.status == 2, outcome.output
+            in_order(outcome, f"harness: {place} is a link, and links inside a run's folder")
+            assert len(outcome.stderr.splitlines()) == 1
+        assert [path.read_bytes() for path in files] == before
+        assert place.is_symlink()
+        place.unlink()
+        if was_there:
+            elsewhere.rename(place)
+        else:
+            shutil.rmtree(elsewhere)
+    assert commands.run(tmp_path, *scripted).stages == ()
 
 
 # --- two processes ---------------------------------------------------------------------------
