@@ -60,6 +60,7 @@ def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport]]
     """
     preflight(options)
     fetch(options, say)
+    check()
     runs = plan_runs(options)
     bench = Bench(say, options.max_memory, options.report_to)
     for each in runs:

@@ -13,11 +13,13 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from harness.errors import EXIT_INTERRUPTED, Interrupted
 from harness.interrupts import check, handling, requested
+from harness.locks import hold
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -135,6 +137,15 @@ def test_another_thread_neither_installs_nor_raises() -> None:
         thread.start()
         thread.join()
     assert seen == [True, True]
+
+
+def test_who_waits_for_a_lock_is_interrupted(tmp_path: Path) -> None:
+    with hold(tmp_path / "lock"), pytest.raises(Interrupted), handling():
+        send(signal.SIGTERM)
+        with hold(tmp_path / "lock"):
+            pytest.fail("held twice")
+    with hold(tmp_path / "lock"):
+        pass
 
 
 @pytest.mark.parametrize("second", SIGNALS)
