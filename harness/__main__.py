@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-import io
-import os
+import signal
 import sys
+
+_EARLY = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
     """Run the command line; returns the exit status."""
+    # Before all else that takes time to import: until here a signal is Python's own business.
+    came: list[int] = []
+    for number in _EARLY:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: came.append(number))
+    import io
+    import os
+    import shlex
+
+    from harness import interrupts
+
+    interrupts.install(shlex.join(["python", "-m", "harness", *sys.argv[1:]]))
+    for early in came:
+        signal.raise_signal(early)
     # Rows differ in length from step to step: without it the GPU's memory falls to pieces.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     from harness.cli import run_cli
@@ -16,7 +31,10 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
-    return run_cli(sys.argv[1:])
+    try:
+        return run_cli(sys.argv[1:])
+    finally:
+        interrupts.ignore()
 
 
 if __name__ == "__main__":

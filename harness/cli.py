@@ -32,7 +32,7 @@ def run_cli(argv: Sequence[str]) -> int:
     try:
         from harness.interrupts import handling
 
-        with handling():
+        with handling(command):
             return _dispatch(_parser().parse_args(argv), command)
     except HarnessError as error:
         from harness.progress import write
@@ -330,6 +330,9 @@ def _dispatch(arguments: argparse.Namespace, command: str) -> int:
 
         _print(f"{doctor(arguments.registry)}\n")
         return EXIT_OK
+    from harness.leftovers import sweep_temporary
+
+    sweep_temporary()
     verbs = {
         "run": _run,
         "report": _report,

@@ -12,7 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from harness.files import TEMPORARY, remove, sync_folder
+from harness.files import sync_folder
+from harness.leftovers import TEMPORARY, owned, remove
 
 ASIDE = ".replaced-"
 
@@ -22,7 +23,7 @@ _UNSUPPORTED = frozenset([errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EP
 
 def temporary(folder: Path) -> Path:
     """A name in `folder` that nothing has, which `recover` clears away."""
-    return folder / f"{TEMPORARY}{os.urandom(8).hex()}"
+    return folder / owned(TEMPORARY)
 
 
 def replace(new: Path, place: Path) -> None:

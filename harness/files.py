@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StorageError
+from harness.interrupts import check
+from harness.leftovers import TEMPORARY, owned, sweep_once
 
-TEMPORARY = ".tmp-"  # how the name of a file begins that is not whole yet
-
+_BLOCK = 4 * 1024 * 1024  # bytes read at a time
 _BIG_FILE = 64 * 1024 * 1024  # bytes; larger files are hashed once a process, not at every look
 _big_digests: dict[tuple[str, int, int, int, int], str] = {}
 
@@ -33,10 +34,19 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits. Raises OSError where it cannot be read."""
+def file_digest(path: Path, *, interruptible: bool = False) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits.
+
+    interruptible: between blocks look for a signal; not where work would be lost by it.
+    Raises OSError where it cannot be read, Interrupted.
+    """
+    found = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK):
+            found.update(block)
+            if interruptible:
+                check()
+    return found.hexdigest()
 
 
 def cached_digest(path: Path) -> str:
@@ -83,27 +93,20 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a whole folder; what cannot be removed stays (it is only in the way)."""
-    from shutil import rmtree
-
-    if path.is_dir() and not path.is_symlink():
-        rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
-
-
 # --- steps of a write ------------------------------------------------------------------------
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path`; what the block writes there replaces `path`."""
-    temporary = path.parent / f"{TEMPORARY}{os.urandom(8).hex()}"
+    """A temporary path in the folder of `path`; what the block writes there replaces `path`.
+
+    What killed processes left in that folder goes first.
+    """
+    temporary = path.parent / owned(TEMPORARY)
     try:
         with storing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            sweep_once(path.parent, TEMPORARY)
             yield temporary
             os.replace(temporary, path)
             sync_folder(path.parent)

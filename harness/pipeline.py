@@ -15,6 +15,7 @@ from harness.errors import (
     StorageError,
 )
 from harness.files import write_atomic
+from harness.interrupts import check
 from harness.naming import asked, name_of
 from harness.plan import Options, Run, environment, plan_runs, stage_names
 from harness.preflight import fetch, preflight
@@ -57,6 +58,7 @@ def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport],
     preflight(options)
     name = name_of(options)
     fetch(options, say)
+    check()
     runs = plan_runs(options)
     refuse(options.results, name, asked(options), *at_most(options, runs))
     tidy(options.results)
@@ -168,6 +170,7 @@ def begin(run: Run, root: Path, bench: Bench, say: Say) -> None:
 def advance(context: Context, names: Sequence[str]) -> None:
     """Those stages that are not done, in order; equal work of a sibling run is taken over."""
     for name in names:
+        check()
         key = context.run.keys[name]
         if context.folder.is_done(name, key):
             continue

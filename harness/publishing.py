@@ -30,8 +30,9 @@ from typing import Any
 from harness import exchange
 from harness.config.registry import printable
 from harness.errors import BusyError, StorageError, UsageError
-from harness.files import TEMPORARY, remove, storing, sync_folder, write_atomic
-from harness.interrupts import check, deferred
+from harness.files import storing, sync_folder, write_atomic
+from harness.interrupts import check
+from harness.leftovers import TEMPORARY, remove
 from harness.naming import INCOMPLETE, LATEST
 
 FILES = ("comparison.md", "comparison.csv", "predictions.csv", "manifests.json")
@@ -94,7 +95,7 @@ def publish(tables: Tables, results: Path, say: Callable[[str], None]) -> Publis
     name = tables.name if tables.complete else f"{tables.name}{INCOMPLETE}"
     place = results / name
     record = {"asked": tables.asked, "command": tables.command}
-    with writing(results), deferred():
+    with writing(results):
         with storing(results):
             exchange.recover(results)
         if tables.complete:

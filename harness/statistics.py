@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.interrupts import check
 from harness.records import Direction
 
 Link = Literal["identity", "exp"]
@@ -416,6 +417,7 @@ def _chunks(rows: int, columns: int) -> Iterator[int]:
     """Numbers of rows, `rows` in all, so that no chunk has over _CHUNK numbers or so."""
     size = max(1, _CHUNK // columns)
     for start in range(0, rows, size):
+        check()
         yield min(size, rows - start)
 
 

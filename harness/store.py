@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,18 +24,18 @@ from typing import Any, Literal
 
 from harness.errors import BusyError, StorageError, UsageError
 from harness.files import (
-    TEMPORARY,
     cached_digest,
     digest,
     digest_or_none,
     mend,
-    remove,
     replacing,
     storing,
     sync_file,
     sync_folder,
     write_json,
 )
+from harness.leftovers import TEMPORARY, is_alive, remove
+from harness.links import first_link, refuse_links
 from harness.progress import write
 
 Status = Literal["started", "done", "diverged", "failed"]
@@ -58,7 +57,8 @@ class RunFolder:
     notice:   called with one line for each thing found damaged and made again.
 
     Reading needs no lock. `publish`, `adopt`, `stage_dir` and `finish` need `lock()` to be held
-    and raise RuntimeError without it. Making the object writes nothing.
+    and raise RuntimeError without it. Making the object writes nothing; it raises UsageError
+    where anything in the folder is a link.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class RunFolder:
                 f"the run's folder {self.path} leads out of {self.root} through a link; "
                 "remove the link or choose another folder for runs"
             )
+        refuse_links(self.path)
         self._notice = notice
         self._said: set[str] = set()
         self._held = False
@@ -91,8 +92,12 @@ class RunFolder:
 
     @classmethod
     def open_existing(cls, path: Path, *, notice: Callable[[str], None] = write) -> RunFolder:
-        """The run in the folder `path`, whatever that is called. Raises UsageError without one."""
+        """The run in the folder `path`, whatever that is called.
+
+        Raises UsageError where there is none, or a link in it.
+        """
         path = Path(os.path.realpath(path))
+        refuse_links(path)
         manifest = _read_manifest(path / MANIFEST, notice)
         if manifest is None:
             raise UsageError(
@@ -130,6 +135,7 @@ class RunFolder:
         """
         from filelock import FileLock, Timeout
 
+        refuse_links(self.path)
         lock = FileLock(self.path / _LOCK, timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -223,7 +229,7 @@ class RunFolder:
             folder = path.parent
             manifest = None if folder == self.path else _read_manifest(path)
             entry = manifest and manifest["stages"].get(name)
-            if not entry or entry["key"] != key:
+            if not entry or entry["key"] != key or first_link(folder) is not None:
                 continue
             files = entry["files"]
             if all(digest_or_none(folder / file) == files[file] for file in files) and all(
@@ -348,16 +354,16 @@ class RunFolder:
         return digest_or_none(target) == expected
 
     def _sweep(self) -> None:
+        # Whosever they were: only who holds the lock writes here.
         for left in self.path.rglob(f"{TEMPORARY}*"):
-            with suppress(OSError):
-                left.unlink()
+            remove(left)
 
     def _busy(self) -> str:
         # The holder writes its name just after it has the lock: give it a moment.
         for _ in range(10):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 holder = json.loads((self.path / _HOLDER).read_bytes())
-                if holder["host"] != _host() or _is_alive(holder["pid"]):
+                if holder["host"] != _host() or is_alive(holder["pid"]):
                     who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
                     break
             time.sleep(0.02)
@@ -390,7 +396,7 @@ def is_held(folder: Path) -> bool:
     """
     try:
         holder = json.loads((folder / _HOLDER).read_bytes())
-        return bool(holder["host"] != _host() or _is_alive(int(holder["pid"])))
+        return bool(holder["host"] != _host() or is_alive(int(holder["pid"])))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -409,7 +415,8 @@ def _read_manifest(
     if not os.path.lexists(path):
         return None
     try:
-        manifest: Any = json.loads(path.read_bytes()) if path.is_file() else None
+        plain = path.is_file() and not path.is_symlink()
+        manifest: Any = json.loads(path.read_bytes()) if plain else None
         if _is_manifest(manifest):
             return dict(manifest)
     except (OSError, ValueError, RecursionError):
@@ -469,15 +476,3 @@ def _host() -> str:
 
 def _holder() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": _host(), "since": _now()}
-
-
-def _is_alive(pid: int) -> bool:
-    if sys.platform == "win32":  # signal 0 would end it there
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

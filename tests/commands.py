@@ -50,13 +50,15 @@ class Fault:
     """What happens to a command, and when.
 
     event:  "append" (a journal's record), "replace" (a file is about to get its name),
-            "publish" (a stage's files are there, its manifest entry not yet) or
-            "call" (the function `match`, as "module:name", is entered).
+            "publish" (a stage's files are there, its manifest entry not yet),
+            "call" (the function `match`, as "module:name", is entered) or "enter" (any function of
+            Python is).
     match:  part of the path, or the stage's name; only events that have it count.
     count:  which of these events, from 1.
-    action: "KILL" or "TERM" (that signal), "TEAR" (half a record, then SIGKILL), "ENOSPC" (the
-            write fails), "HOLD" (the process stops there until it is killed), "SKIP" (the
-            function is not carried out), "COUNT" (nothing; the report counts the events).
+    action: "KILL", "TERM" or "INT" (that signal), "TWICE" (two of these), "TEAR" (half a record,
+            then SIGKILL), "ENOSPC" (the write fails), "HOLD" (the process stops there until it
+            is killed), "SKIP" (the function is not carried out), "COUNT" (nothing; the report
+            counts the events).
     """
 
     event: str
@@ -242,16 +244,18 @@ def _save_tiny(folder: str, family: str, head_scale: float, **settings: Any) -> 
 
 
 def _command(request: dict[str, Any], files: Path) -> int:
-    from harness.cli import run_cli
+    from harness.__main__ import main
 
     report: dict[str, Any] = {"stages": [], "events": 0}
     if "harness.pipeline" in sys.modules:
         _note_stages(report["stages"])
     if request["fault"]:
         _arrange(Fault(**request["fault"]), report)
+    sys.argv = ["harness", *request["argv"]]
     try:
-        return run_cli(request["argv"])
+        return main()
     finally:
+        sys.setprofile(None)
         report["imported"] = [name for name in HEAVY if name in sys.modules]
         (files / "report").write_text(json.dumps(report))
 
@@ -313,6 +317,13 @@ def _arrange(fault: Fault, report: dict[str, Any]) -> None:
             publish(self, name, *rest)
 
         store.RunFolder.publish = published  # type: ignore[method-assign,assignment]
+    elif fault.event == "enter":
+
+        def entering(frame: Any, event: str, _: object) -> None:
+            if event == "call" and happens(""):
+                _strike(fault.action)
+
+        sys.setprofile(entering)
     else:
         module, _, name = fault.match.partition(":")
         called = getattr(import_module(module), name)
@@ -328,9 +339,12 @@ def _arrange(fault: Fault, report: dict[str, Any]) -> None:
 def _strike(action: str) -> None:
     if action in ("KILL", "TEAR"):
         os.kill(os.getpid(), signal.SIGKILL)
-    elif action == "TERM":
-        os.kill(os.getpid(), signal.SIGTERM)
+    elif action in ("TERM", "INT", "TWICE"):
+        os.kill(os.getpid(), signal.SIGINT if action == "INT" else signal.SIGTERM)
         time.sleep(0)  # a bytecode boundary, at which the handler runs
+        if action == "TWICE":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
     elif action == "ENOSPC":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     elif action == "HOLD":

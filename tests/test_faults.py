@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -234,6 +236,51 @@ def test_sigterm_names_the_command_that_continues(
     assert tables(tmp_path) == undisturbed
 
 
+def stopped(outcome: Outcome, words: list[str]) -> None:
+    """Ended by a signal, as such: the last line continues it."""
+    assert outcome.status == 75, outcome.output
+    assert "Traceback" not in outcome.output, outcome.output
+    assert outcome.stderr.splitlines()[-1] == " ".join(["python", "-m", "harness", *words])
+
+
+def test_a_signal_anywhere_ends_a_command_that_then_goes_on(
+    commands: Commands, scripted: list[str], undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    """At functions drawn by a seed, from the imports on: one to come back from, or two at once."""
+    calls = commands.run(tmp_path, *scripted, fault=Fault("enter", action="COUNT")).events
+    # 40: just after the handlers are there, before anything of ours is imported.
+    moments = [40, *random.Random(0).sample(range(40, calls * 9 // 10), 4)]
+    for turn, at in enumerate(moments):
+        fault = Fault("enter", count=at, action=("INT", "TWICE", "TERM")[turn % 3])
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        stopped(commands.run(folder, *scripted, fault=fault), scripted)
+        again = commands.run(folder, *scripted)
+        assert again.status == 0, again.output
+        assert tables(folder) == undisturbed, f"{fault} of {calls}"
+        assert not any(".tmp-" in path.name for path in files_under(folder))
+
+
+def test_signals_anywhere_in_a_training(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    """Inside of the libraries too, again and again in one run."""
+    registry = make_registry(tmp_path / "registry", train=24, validation=0.25, eval_steps=2)
+    words = run_of(registry, {"llama2-7b": tiny_weights["llama"]})
+    peace, trouble = tmp_path / "peace", tmp_path / "trouble"
+    peace.mkdir()
+    trouble.mkdir()
+    calls = model_commands.run(peace, *words, fault=Fault("enter", action="COUNT")).events
+    for part, action in ((0.2, "TWICE"), (0.3, "TERM")):
+        fault = Fault("enter", count=int(part * calls), action=action)
+        stopped(model_commands.run(trouble, *words, fault=fault), words)
+    assert model_commands.run(trouble, *words).status == 0
+    assert tables(trouble) == tables(peace)
+    (one,), (other,) = run_folders(peace), run_folders(trouble)
+    for name in ("adapter/adapter_model.safetensors", "generations/tuned.jsonl"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
 def test_sigterm_in_training_leaves_a_checkpoint(
     model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -248,6 +295,63 @@ def test_sigterm_in_training_leaves_a_checkpoint(
     again = model_commands.run(tmp_path, *words)
     assert again.status == 0, again.output
     in_order(again, "training goes on from step 3 of 6", "step 4/6", "step 6/6")
+
+
+# --- leftovers -------------------------------------------------------------------------------
+
+
+def test_what_a_kill_leaves_in_results_goes_with_the_next_command(
+    commands: Commands, scripted: list[str], undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    fault = Fault("replace", "results/comparison.md")
+    assert commands.run(tmp_path, *scripted, fault=fault).status == KILLED
+    assert [p for p in (tmp_path / "results").iterdir() if p.name.startswith(".tmp-")]
+    assert commands.run(tmp_path, *scripted).status == 0
+    assert not any(".tmp-" in path.name for path in files_under(tmp_path))
+    assert tables(tmp_path) == undisturbed
+
+
+# --- links -----------------------------------------------------------------------------------
+
+
+def test_a_link_inside_a_run_is_refused(
+    commands: Commands, scripted: list[str], tmp_path: Path
+) -> None:
+    """By all that read or write the run; what it leads to is neither changed nor removed."""
+    assert commands.run(tmp_path, *scripted).status == 0
+    (folder,) = run_folders(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    scoring: list[list[object]] = [["score", folder], ["compare", f"{folder}:base", folder]]
+    for name, more in (
+        ("manifest.json", []),
+        ("generations", scoring),
+        ("generations/base.jsonl", scoring[1:]),
+        (".lock", []),
+        ("adapter", []),
+        ("tmp", []),
+    ):
+        place = folder / name
+        if was_there := place.exists():
+            place.rename(elsewhere)
+        else:
+            elsewhere.mkdir()
+            (elsewhere / "kept").write_text("x")
+        files = [elsewhere] if elsewhere.is_file() else [*files_under(elsewhere)]
+        before = [path.read_bytes() for path in files]
+        place.symlink_to(elsewhere)
+        for words in [scripted, *more]:
+            outcome = commands.run(tmp_path, *words)
+            assert outcome.status == 2, outcome.output
+            in_order(outcome, f"harness: {place} is a link, and links inside a run's folder")
+            assert len(outcome.stderr.splitlines()) == 1
+        assert [path.read_bytes() for path in files] == before
+        assert place.is_symlink()
+        place.unlink()
+        if was_there:
+            elsewhere.rename(place)
+        else:
+            shutil.rmtree(elsewhere)
+    assert commands.run(tmp_path, *scripted).stages == ()
 
 
 # --- two processes ---------------------------------------------------------------------------
@@ -291,6 +395,59 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def test_partial_work_that_is_damaged_is_said_and_made_again(
+    commands: Commands, scripted: list[str], undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    """A record that is still valid JSON; a record in the middle; a record of another shape."""
+
+    def other_word(data: bytes) -> bytes:
+        return data.replace(b'"text": "<p>no</p>"', b'"text": "<p>on</p>"', 1)
+
+    def second_end(data: bytes) -> bytes:
+        first = data.index(b"\n")
+        second = data.index(b"\n", first + 1)
+        return data[:second] + b"\x0b" + data[second + 1 :]
+
+    def other_shape(data: bytes) -> bytes:
+        return b'{"x": 1}\n' + data
+
+    kill = Fault("append", "generate-base", count=5)
+    for damage, lost in ((other_word, 4), (second_end, 3), (other_shape, 5)):
+        folder = tmp_path / damage.__name__
+        folder.mkdir()
+        assert commands.run(folder, *scripted, fault=kill).status == KILLED
+        (run,) = run_folders(folder)
+        (journal,) = run.glob("tmp/generate-base/*/records.jsonl")
+        journal.write_bytes(damage(journal.read_bytes()))
+        again = commands.run(folder, *scripted)
+        assert again.status == 0, again.output
+        told = [line for line in again.stderr.splitlines() if "damaged" in line]
+        assert len(told) == 1
+        assert f"damaged after record {4 - min(lost, 4)}: {lost} records cut off" in told[0]
+        assert tables(folder) == undisturbed
+        assert b"\t" not in (run / "generations" / "base.jsonl").read_bytes()
+
+
+def test_a_damaged_training_log_and_checkpoint_are_said_and_the_log_is_whole(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry")
+    words = run_of(registry, {"falcon7b": tiny_weights["falcon"]}, "--max-steps", "6")
+    kill = Fault("append", "tmp/train", count=6)
+    assert model_commands.run(tmp_path, *words, fault=kill).status == KILLED
+    (run,) = run_folders(tmp_path)
+    (journal,) = run.glob("tmp/train/*/log.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([lines[1], lines[0], *lines[3:]]))  # a hole, and out of order
+    flip(journal.parent / "checkpoints" / "step-00000004.pt")
+    again = model_commands.run(tmp_path, *words)
+    assert again.status == 0, again.output
+    damage = "checkpoint step-00000004.pt is damaged; training goes on from step 2"
+    in_order(again, damage, "log.jsonl is damaged after record 0: 4 records cut off", "step 3/6")
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(

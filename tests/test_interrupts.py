@@ -1,9 +1,10 @@
-"""Signals become Interrupted: at once, or at a safe point."""
+"""Signals set a flag, our own code raises Interrupted at safe points, a second signal ends all."""
 
 # ruff: noqa: PT012 - what is tested is where in a block of several statements the signal raises
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,18 +12,14 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
-from types import FrameType
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from harness import interrupts
 from harness.errors import EXIT_INTERRUPTED, Interrupted
-from harness.interrupts import check, deferred, handling
-
-if TYPE_CHECKING:
-    from _typeshed import TraceFunction
+from harness.interrupts import check, handling, requested
+from harness.locks import hold
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -40,85 +37,65 @@ def send(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_raises_at_once(number: signal.Signals) -> None:
-    reached = []
-    with pytest.raises(Interrupted, match=f"interrupted by {number.name}") as caught, handling():
-        send(number)
-        reached.append("after")
-    assert reached == []
-    assert caught.value.exit_status == EXIT_INTERRUPTED
-
-
-def test_a_sleep_is_cut_short() -> None:
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    begun = time.monotonic()
-    with pytest.raises(Interrupted), handling():
-        time.sleep(10)
-    assert time.monotonic() - begun < 5
-
-
-def test_deferred_waits_for_check() -> None:
+def test_a_signal_waits_for_check(
+    number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
     steps = []
-    with pytest.raises(Interrupted), handling(), deferred():
+    with pytest.raises(Interrupted, match=f"interrupted by {number.name}") as caught, handling():
         for step in range(5):
             if step == 2:
-                send(signal.SIGTERM)
+                send(number)
             steps.append(step)
             check()
     assert steps == [0, 1, 2]
+    assert caught.value.exit_status == EXIT_INTERRUPTED
+    said = "harness: stopping at the next safe point; the same signal again stops at once\n"
+    assert capfd.readouterr().err == said
 
 
-def test_leaving_deferred_raises() -> None:
+def test_leaving_raises_what_was_not_looked_at() -> None:
     steps = []
-    with pytest.raises(Interrupted), handling():
-        with deferred():
+    with pytest.raises(Interrupted):
+        with handling():
             send(signal.SIGINT)
+            assert requested()
             steps.append("inside")
         steps.append("outside")
     assert steps == ["inside"]
 
 
-def test_only_the_outermost_deferred_raises() -> None:
-    steps = []
-    with pytest.raises(Interrupted), handling(), deferred():
-        with deferred():
-            send(signal.SIGINT)
-        steps.append("between")
-    assert steps == ["between"]
+def test_a_library_that_swallows_what_its_callback_raises_loses_nothing() -> None:
+    def library(callback: Callable[[], None]) -> None:
+        with contextlib.suppress(BaseException):
+            callback()
 
-
-def test_a_second_signal_in_deferred_raises_at_once() -> None:
-    steps = []
-    with pytest.raises(Interrupted, match="SIGTERM"), handling(), deferred():
-        send(signal.SIGINT)
-        steps.append("first")
-        send(signal.SIGTERM)
-        steps.append("second")
-    assert steps == ["first"]
+    with pytest.raises(Interrupted), handling():
+        library(lambda: send(signal.SIGTERM))  # nothing is raised in here
+        library(check)  # and even what our own code raises in here comes again
+        check()
 
 
 def test_another_error_cannot_hide_the_signal() -> None:
-    with pytest.raises(Interrupted) as caught, handling(), deferred():
+    with pytest.raises(Interrupted) as caught, handling():
         send(signal.SIGTERM)
         raise KeyError("lost")
-    assert isinstance(caught.value.__cause__, KeyError)
+    assert isinstance(caught.value.__context__, KeyError)
 
 
 def test_state_is_clean_after_an_interruption() -> None:
-    with pytest.raises(Interrupted), handling(), deferred():
+    with pytest.raises(Interrupted), handling():
         send(signal.SIGINT)
-        send(signal.SIGINT)
+        check()
+    assert not requested()
     with handling():
         check()
-        with deferred():
-            check()
     with pytest.raises(Interrupted), handling():
         send(signal.SIGINT)
 
 
-def test_check_and_deferred_do_nothing_where_nothing_is_pending() -> None:
+def test_check_does_nothing_where_nothing_came() -> None:
     check()
-    with deferred():
+    with handling():
         check()
 
 
@@ -128,6 +105,7 @@ def test_handling_nests() -> None:
         with handling():
             steps.append("inner")
         send(signal.SIGTERM)
+        check()
         steps.append("after")
     assert steps == ["inner"]
 
@@ -137,107 +115,113 @@ def test_an_ignored_signal_stays_ignored() -> None:
     try:
         with handling():
             send(signal.SIGINT)
+            check()
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_in_another_thread_they_do_nothing() -> None:
+def test_another_thread_neither_installs_nor_raises() -> None:
     seen: list[object] = []
 
     def work() -> None:
         before = signal.getsignal(signal.SIGTERM)
-        with handling(), deferred():
-            check()
+        with handling():
             seen.append(signal.getsignal(signal.SIGTERM) is before)
+        check()
+        seen.append(requested())
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [True]
-
-
-def test_a_thread_in_deferred_does_not_hold_back_the_main_thread() -> None:
-    inside, leave = threading.Event(), threading.Event()
-
-    def work() -> None:
-        with deferred():
-            inside.set()
-            leave.wait(5)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    inside.wait(5)
-    try:
-        with pytest.raises(Interrupted), handling():
-            send(signal.SIGTERM)
-    finally:
-        leave.set()
+    with pytest.raises(Interrupted), handling():
+        send(signal.SIGTERM)
+        thread = threading.Thread(target=work)
+        thread.start()
         thread.join()
+    assert seen == [True, True]
 
 
-@pytest.mark.parametrize("numbers", [[signal.SIGTERM], SIGNALS], ids=["one", "two"])
-def test_a_signal_at_every_bytecode_of_deferred_raises_by_its_end(
-    numbers: list[signal.Signals],
-) -> None:
-    for moment in range(1, 1000):
-        count = left = right = after = 0
-
-        def trace(frame: FrameType, event: str, _: object) -> TraceFunction:
-            nonlocal count
-            if frame.f_code.co_filename == interrupts.__file__:
-                frame.f_trace_opcodes = True
-                count += event == "opcode"
-                if event == "opcode" and count == moment:  # noqa: B023 - called within this turn
-                    for number in numbers:
-                        os.kill(os.getpid(), number)
-            return trace
-
-        try:
-            with handling():
-                sys.settrace(trace)
-                with deferred():
-                    left += 1
-                    right += 1
-                sys.settrace(None)
-                after += 1
-        except Interrupted:
-            assert left == right
-            assert after == 0
-        else:
-            assert count < moment  # no signal was sent
-            assert moment > 20
-            return
-        finally:
-            sys.settrace(None)
-        with pytest.raises(Interrupted), handling():  # nothing is left deferred
-            send(signal.SIGINT)
-            after += 1
-        assert after == 0
-    pytest.fail("deferred() never ended undisturbed")
+def test_who_waits_for_a_lock_is_interrupted(tmp_path: Path) -> None:
+    with hold(tmp_path / "lock"), pytest.raises(Interrupted), handling():
+        send(signal.SIGTERM)
+        with hold(tmp_path / "lock"):
+            pytest.fail("held twice")
+    with hold(tmp_path / "lock"):
+        pass
 
 
-def test_signals_at_any_moment_are_neither_lost_nor_torn() -> None:
-    """One signal from outside at an arbitrary bytecode: raised exactly once, and never between
-    the two halves of a deferred change."""
+@pytest.mark.parametrize("second", SIGNALS)
+def test_a_second_signal_ends_the_process_at_once(second: signal.Signals) -> None:
+    """In the middle of a wait that looks at no flag, with the command as the last line."""
     script = """
-        import os, sys
+        import time
+        from harness.interrupts import handling
+        with handling("python -m harness run 'a b'"):
+            print("ready", flush=True)
+            time.sleep(60)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert "again stops at once" in process.stderr.readline()
+    process.send_signal(second)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == EXIT_INTERRUPTED
+    assert err.splitlines() == [
+        "harness: stopped at once; what is done is kept. To continue:",
+        "python -m harness run 'a b'",
+    ]
+
+
+def test_signals_before_anything_is_imported() -> None:
+    """In `main`'s first imports: remembered, and answered like any other."""
+    code = (
+        "import builtins, os, sys; from harness.__main__ import main; real = builtins.__import__\n"
+        "def arrives(name, *rest):\n"
+        "    if name == wanted:\n"
+        "        builtins.__import__ = real\n"
+        "        os.kill(os.getpid(), number)\n"
+        "    return real(name, *rest)\n"
+        "wanted, number = sys.argv[1], int(sys.argv[2])\n"
+        "sys.argv = ['harness', 'list', 'models']; builtins.__import__ = arrives\n"
+        "sys.exit(main())\n"
+    )
+    for module, number in (("shlex", signal.SIGTERM), ("harness.cli", signal.SIGINT)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, module, str(int(number))],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.returncode == EXIT_INTERRUPTED, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1] == "python -m harness list models"
+
+
+def test_signals_from_outside_at_any_moment_are_answered_once() -> None:
+    script = """
+        import sys
         from harness.errors import Interrupted
-        from harness.interrupts import deferred, handling
+        from harness.interrupts import check, handling
 
         left = right = 0
         try:
             with handling():
                 print("ready", flush=True)
                 while True:
-                    with deferred():
-                        left += 1
-                        right += 1
+                    left += 1
+                    right += 1
+                    check()
         except Interrupted as error:
             print(left == right, flush=True)
             sys.exit(error.exit_status)
     """
-    for round_number in range(6):
+    for turn in range(4):
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(script)],
             stdout=subprocess.PIPE,
@@ -246,31 +230,7 @@ def test_signals_at_any_moment_are_neither_lost_nor_torn() -> None:
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.003 * round_number)
-        process.send_signal(SIGNALS[round_number % 2])
+        time.sleep(0.003 * turn)
+        process.send_signal(SIGNALS[turn % 2])
         out, err = process.communicate(timeout=10)
-        assert (out, err, process.returncode) == ("True\n", "", EXIT_INTERRUPTED)
-
-
-def test_many_signals_in_process_are_each_answered() -> None:
-    """A storm from a real interval timer, each at another bytecode of enter, body and leave."""
-    raised = 0
-    before = signal.getsignal(signal.SIGALRM)
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    try:
-        for turn in range(200):
-            left = right = 0
-            try:
-                with handling():
-                    signal.setitimer(signal.ITIMER_REAL, 0.0002 + turn * 1e-6)
-                    while True:
-                        with deferred():
-                            left += 1
-                            right += 1
-            except Interrupted:
-                raised += 1
-            assert left == right
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert raised == 200
+        assert (out, len(err.splitlines()), process.returncode) == ("True\n", 1, EXIT_INTERRUPTED)

@@ -57,40 +57,98 @@ def test_no_torn_line_survives_in_a_journal(steps: list[tuple[str, Any]]) -> Non
         journal.append({"last": True})
         journal.close()
         lines = path.read_bytes().splitlines(keepends=True)
-        assert [json.loads(line) for line in lines] == [*expected, {"last": True}]
-        assert all(line.endswith(b"\n") for line in lines)
+        parts = [line.partition(b"\t") for line in lines]
+        assert [json.loads(text) for text, _, _ in parts] == [*expected, {"last": True}]
+        assert all(len(digits) == 17 and digits.endswith(b"\n") for _, _, digits in parts)
 
 
 def test_a_journal_says_what_it_left_out(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    journal = Journal(path)
+    said: list[str] = []
+    journal = Journal(path, notice=said.append)
     assert (journal.read(), journal.dropped, journal.damaged) == ([], 0, False)
     with journal:
         for i in range(5):
             journal.append({"i": i})
     path.write_bytes(path.read_bytes()[:-3])
     assert [r["i"] for r in journal.read()] == [0, 1, 2, 3]
-    assert (journal.dropped, journal.damaged) == (1, False)
+    assert (journal.dropped, journal.damaged, said) == (1, False, [])
     data = bytearray(path.read_bytes())
-    data[12] = 0  # in the second line
+    data[30] = 0  # in the second line
     path.write_bytes(data)
     assert journal.read() == [{"i": 0}]
     assert (journal.dropped, journal.damaged) == (4, True)
     with journal:
         journal.append({"i": 1})
-    assert path.read_text() == '{"i": 0}\n{"i": 1}\n'
+    assert said == [f"{path} is damaged after record 1: 4 records cut off and made again"]
+    assert Journal(path).read() == [{"i": 0}, {"i": 1}]
 
 
-@pytest.mark.parametrize("line", [b"", b"[]", b"null", b'{"a": 1}{"a": 2}', b'{"a": "\x80"}'])
-def test_a_line_that_is_no_record_ends_the_journal(tmp_path: Path, line: bytes) -> None:
-    (tmp_path / "j").write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 3}\n')
-    journal = Journal(tmp_path / "j")
-    assert (journal.read(), journal.dropped, journal.damaged) == ([{"a": 1}], 2, True)
+def test_any_flipped_bit_cuts_the_journal_off_from_its_line_on(tmp_path: Path) -> None:
+    """Also one that leaves valid JSON, and one in the end of a line."""
+    path = tmp_path / "j"
+    with Journal(path) as journal:
+        for i in range(3):
+            journal.append({"id": f"row-{i}", "nll": 1.25})
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        data = bytearray(whole)
+        data[at] ^= 1 << at % 8
+        path.write_bytes(data)
+        said: list[str] = []
+        found = Journal(path, notice=said.append).read()
+        intact = whole[:at].count(b"\n")
+        assert [row["id"] for row in found] == [f"row-{i}" for i in range(intact)], at
+        assert len(said) == 1, at
+        assert f"after record {intact}: {3 - intact} record" in said[0], at
 
 
-def test_deep_nesting_in_a_journal_is_only_a_bad_line(tmp_path: Path) -> None:
-    (tmp_path / "j").write_bytes(b'{"a": 1}\n' + b"[" * 100_000 + b"\n")
-    assert Journal(tmp_path / "j").read() == [{"a": 1}]
+@pytest.mark.parametrize("order", [[0, 2], [0, 0, 1], [1, 0], [0, 1, 3, 2], [1]])
+def test_lines_that_are_gone_doubled_or_out_of_place_are_damage(
+    tmp_path: Path, order: list[int]
+) -> None:
+    with Journal(tmp_path / "j") as journal:
+        for step in range(4):
+            journal.append({"step": step})
+    lines = (tmp_path / "j").read_bytes().splitlines(keepends=True)
+    (tmp_path / "j").write_bytes(b"".join(lines[i] for i in order))
+    found = [row["step"] for row in journal.read()]
+    right = [at for at, i in enumerate(order) if at == i and order[:at] == list(range(at))]
+    assert found == right
+    assert journal.dropped == len(order) - len(right)
+    assert journal.damaged
+
+
+@pytest.mark.parametrize("line", [b"", b"[]", b"null", b'{"a": 3}', b"[" * 100_000, b"\t", b"{}\t"])
+def test_a_line_without_its_digits_ends_the_journal(tmp_path: Path, line: bytes) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.append({"a": 1})
+    whole = (tmp_path / "j").read_bytes()
+    (tmp_path / "j").write_bytes(whole + line + b"\n")
+    assert (journal.read(), journal.dropped, journal.damaged) == ([{"a": 1}], 1, True)
+
+
+def test_a_record_that_the_reader_cannot_use_is_damage_too(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        for key in ("record", "recorf", "record"):
+            journal.append({key: 1})
+    said: list[str] = []
+    found = Journal(tmp_path / "j", fits=lambda row: "record" in row, notice=said.append)
+    assert found.read() == [{"record": 1}]
+    assert len(said) == 1
+    assert "after record 1: 2 records cut off" in said[0]
+    with found:
+        found.append({"record": 2})
+    assert found.read() == [{"record": 1}, {"record": 2}]
+
+
+def test_a_journal_is_replaced_whole(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        for step in range(4):
+            journal.append({"step": step})
+        journal.replace([{"step": 0}, {"step": 7}])
+        journal.append({"step": 8})
+    assert Journal(tmp_path / "j").read() == [{"step": 0}, {"step": 7}, {"step": 8}]
 
 
 def test_sigkill_loses_nothing_that_was_appended(tmp_path: Path) -> None:
@@ -138,7 +196,8 @@ def test_a_full_disk_leaves_no_torn_line(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(StorageError) as caught:
             journal.append({"i": 1})
     one_sentence(caught.value, str(path), "No space left", "free some space")
-    assert path.read_text() == '{"i": 0}\n'
+    assert path.read_text().startswith('{"i": 0}\t')
+    assert path.read_text().count("\n") == 1
     journal.append({"i": 2})
     journal.close()
     assert Journal(path).read() == [{"i": 0}, {"i": 2}]
@@ -152,15 +211,19 @@ def test_a_journal_on_a_full_device() -> None:
         journal.append({"i": 0})
 
 
-@pytest.mark.parametrize("kind", ["folder", "fifo", "loop"])
+@pytest.mark.parametrize("kind", ["folder", "fifo", "loop", "link"])
 def test_what_is_no_file_is_said_and_never_waited_for(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "j"
     if kind == "folder":
         path.mkdir()
     elif kind == "fifo":
         os.mkfifo(path)
-    else:
+    elif kind == "loop":
         path.symlink_to(path)
+    else:
+        with Journal(tmp_path / "elsewhere") as other:
+            other.append({"i": 1})
+        path.symlink_to("elsewhere")
     assert Journal(path).read() == []
     with pytest.raises(StorageError) as caught:
         Journal(path).append({"i": 0})

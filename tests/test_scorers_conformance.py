@@ -161,7 +161,7 @@ def test_an_interruption_ends_the_process(
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     start = time.perf_counter()
     timer.start()
-    with handling(), pytest.raises(Interrupted):
+    with pytest.raises(Interrupted), handling():
         count_errors(nu, ["sleep"])
     assert time.perf_counter() - start < 10
 

@@ -1,4 +1,4 @@
-"""Sinks: fed from the journal, each step once, dropped where they fail."""
+"""Sinks: fed from the log, each step once, dropped where they fail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pytest
 
 from harness import cli
 from harness.errors import MissingError
-from harness.journal import Journal
 from harness.sinks import SINKS, Feed, require
 
 
@@ -47,11 +46,8 @@ def row(step: int, **more: Any) -> dict[str, Any]:
     return {"step": step, "loss": 1.0 / step, "validation": None, "grad_norm": None, **more}
 
 
-def journal(folder: Path, *steps: int) -> Path:
-    with Journal(folder / "log.jsonl") as log:
-        for step in steps:
-            log.append(row(step))
-    return folder / "log.jsonl"
+def rows(*steps: int) -> list[dict[str, Any]]:
+    return [row(step) for step in steps]
 
 
 def feed(folder: Path, said: list[str], **sinks: Kept) -> Feed:
@@ -64,18 +60,13 @@ def test_each_step_once_over_two_processes(tmp_path: Path) -> None:
     said: list[str] = []
     first, second = Kept(), Kept()
     one = feed(tmp_path, said, a=first)
-    path = journal(tmp_path, 1, 2)
-    one.follow(path)
-    one.follow(path)
-    journal(tmp_path, 3)
-    one.follow(path)
-    # Killed here. The training goes on from a checkpoint at step 1: the journal is cut to it.
-    path.unlink()
-    journal(tmp_path, 1)
+    one.follow(rows(1, 2))
+    one.follow(rows(1, 2))
+    one.follow(rows(3))
+    # Killed here. The training goes on from a checkpoint at step 1: the log is cut to it.
     two = feed(tmp_path, said, a=second)
-    two.follow(path)
-    journal(tmp_path, 2, 3, 4)
-    two.follow(path)
+    two.follow(rows(1))
+    two.follow(rows(2, 3, 4))
     two.close()
     assert [step for step, _ in first.steps] == [1, 2, 3]
     assert second.steps == [(4, {"loss": 0.25})]
@@ -83,17 +74,18 @@ def test_each_step_once_over_two_processes(tmp_path: Path) -> None:
     assert said == []
 
 
-def test_a_torn_line_waits_for_its_rest(tmp_path: Path) -> None:
+def test_what_was_sent_and_is_damaged_is_said_and_sent_again(tmp_path: Path) -> None:
+    feed(tmp_path, [], a=Kept()).follow(rows(1, 2, 3))
+    path = tmp_path / "sent.jsonl"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1  # in the last line
+    path.write_bytes(data)
+    said: list[str] = []
     kept = Kept()
-    path = journal(tmp_path, 1)
-    with path.open("a") as file:
-        file.write('{"step": 2, ')
-    one = feed(tmp_path, [], a=kept)
-    one.follow(path)
-    with path.open("a") as file:
-        file.write('"loss": 3.5}\n')
-    one.follow(path)
-    assert kept.steps == [(1, {"loss": 1.0}), (2, {"loss": 3.5})]
+    feed(tmp_path, said, a=kept).follow(rows(1, 2, 3, 4))
+    assert [step for step, _ in kept.steps] == [3, 4]
+    assert len(said) == 1
+    assert "sent.jsonl is damaged after record 2: 1 record cut off" in said[0]
 
 
 @pytest.mark.parametrize("verb", ["open", "log", "close"])
@@ -101,8 +93,7 @@ def test_a_sink_that_fails_is_named_once_and_dropped(tmp_path: Path, verb: str) 
     said: list[str] = []
     good = Kept()
     one = feed(tmp_path, said, bad=Kept(verb), good=good)
-    path = journal(tmp_path, 1, 2)
-    one.follow(path)
+    one.follow(rows(1, 2))
     one.close()
     assert len(said) == 1
     assert "bad" in said[0]
@@ -121,7 +112,7 @@ def test_tensorboard_reads_back_what_was_logged(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     said: list[str] = []
     one = Feed(["tensorboard"], "run", {}, tmp_path, tmp_path / "sent.jsonl", said.append)
-    one.follow(journal(tmp_path, 1, 2))
+    one.follow(rows(1, 2))
     one.close()
     assert said == []
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -134,16 +125,15 @@ def test_tensorboard_reads_back_what_was_logged(tmp_path: Path) -> None:
 
 def send_steps(folder: Path, sink: str, **environment: str) -> None:
     """Two steps handed to `sink` in a process of its own, which says nothing on standard output."""
-    journal(folder, 1, 2)
     code = (
-        "import sys; from pathlib import Path; from harness.sinks import Feed\n"
+        "import json, sys; from pathlib import Path; from harness.sinks import Feed\n"
         "folder, sink = Path(sys.argv[1]), sys.argv[2]\n"
         "feed = Feed([sink], 'run', {'r': 4}, folder, folder / 'sent.jsonl', print)\n"
-        "feed.follow(folder / 'log.jsonl'); feed.close()\n"
+        "feed.follow(json.loads(sys.argv[3])); feed.close()\n"
     )
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "TRACKIO"))}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder), sink],
+        [sys.executable, "-c", code, str(folder), sink, json.dumps(rows(1, 2))],
         env={**kept, **environment, "HOME": str(folder / "home")},
         capture_output=True,
         text=True,

@@ -259,11 +259,44 @@ def test_checkpoints_are_limited_and_a_damaged_one_is_passed_over(tmp_path: Path
     assert sorted(f.name for f in tmp_path.glob("*.pt")) == ["step-00000002.pt", "step-00000003.pt"]
     newest = tmp_path / "step-00000003.pt"
     newest.write_bytes(newest.read_bytes()[:-9])
-    found = newest_checkpoint(tmp_path)
+    said: list[str] = []
+    found = newest_checkpoint(tmp_path, said.append)
     assert found is not None
     assert found[0] == 2
+    assert said == ["checkpoint step-00000003.pt is damaged; training goes on from step 2"]
     (tmp_path / "step-00000002.json").write_text("[]")
-    assert newest_checkpoint(tmp_path) is None
+    (tmp_path / "step-00000003.json").unlink()  # as a kill between the two files leaves it
+    said.clear()
+    assert newest_checkpoint(tmp_path, said.append) is None
+    assert said == [
+        "checkpoint step-00000003.pt is unfinished; training begins anew",
+        "checkpoint step-00000002.pt is damaged; training begins anew",
+    ]
+
+
+def test_a_checkpoint_carries_what_it_is_given(tmp_path: Path) -> None:
+    base, settings = base_of("llama"), recipe(save_steps=2)
+    log: list[dict[str, Any]] = []
+    got: list[tuple[int, dict[str, Any]]] = []
+
+    def step(entry: StepLog) -> None:
+        log.append({"step": entry.step, "loss": entry.loss, "note": None})
+        if entry.step == 5:
+            raise KeyError
+
+    def go_on(at: int, carried: dict[str, Any]) -> None:
+        got.append((at, carried))
+
+    for _ in range(2):
+        adapter = Adapter.attach(base, settings.lora, seed=0)
+        with pytest.raises(KeyError):
+            train(
+                base, adapter, SAMPLES, [], settings, 0, tmp_path, step, lambda line: None,
+                go_on, carry=lambda: {"log": log},
+            )  # fmt: skip
+        adapter.detach()
+    assert got[0] == (0, {})
+    assert got[1] == (4, {"log": log[:4]})
 
 
 def test_nan_stops_the_training_as_diverged(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import platform
 import random
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -26,6 +25,7 @@ from harness.data.load import load
 from harness.errors import HarnessError
 from harness.files import write_json
 from harness.fused.decoder import ALIGNMENT
+from harness.leftovers import temporary_folder
 from harness.models.adapter import Adapter
 from harness.models.load import Base, load_base
 from harness.models.locate import locate
@@ -177,9 +177,9 @@ def _ours(
     _free()
     adapter = Adapter.attach(base, LORA, 0)
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder("harness-bench-") as folder:
             facts = fit(
-                base, adapter, samples, [], recipe, 0, Path(folder), entries.append,
+                base, adapter, samples, [], recipe, 0, folder, entries.append,
                 said.append, wanted=wanted,
             )  # fmt: skip
     except (HarnessError, torch.OutOfMemoryError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 
 from harness.config.schema import LoraSettings
 from harness.errors import MissingError
+from harness.leftovers import temporary_folder
 from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.models.quiet import quiet
@@ -75,11 +75,11 @@ def run(
         ]
     trainer: Any = None
     try:
-        with tempfile.TemporaryDirectory() as folder, quiet():
+        with temporary_folder("harness-bench-") as folder, quiet():
             trainer = SFTTrainer(
                 model=adapter._peft,
                 args=SFTConfig(
-                    output_dir=folder,
+                    output_dir=str(folder),
                     per_device_train_batch_size=how.batch,
                     gradient_accumulation_steps=how.accumulation,
                     num_train_epochs=1,

@@ -17,7 +17,10 @@ def identity(task: TaskConfig, task_dir: Path, path: str | None) -> dict[str, st
     if path is not None:
         place = Path(path)
         files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else [place]
-        return {f.relative_to(place).as_posix() or f.name: file_digest(f) for f in files}
+        return {
+            f.relative_to(place).as_posix() or f.name: file_digest(f, interruptible=True)
+            for f in files
+        }
     if task.data.generator is not None:
         # All that the generator may read; its bytecode and the task's own settings are keyed apart.
         return {

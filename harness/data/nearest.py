@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.similarity import words
+from harness.interrupts import check
 from harness.records import Example
 
 # Scores are compared at this many decimals, so that the last bits of a sum, which differ between
@@ -40,6 +41,7 @@ def nearest(test: Sequence[Example], train: Sequence[Example]) -> list[Example]:
     unseen = _idf(0, len(ordered))
     chosen = []
     for example in test:
+        check()
         bag = set(words(example.prompt))
         products: npt.NDArray[np.float64] = np.zeros(len(ordered))
         for word in sorted(bag & columns.keys()):

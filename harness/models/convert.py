@@ -6,12 +6,14 @@ import hashlib
 import importlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from harness.config.schema import GgufPackageSource
 from harness.errors import MissingError, StorageError
+from harness.interrupts import check
+from harness.leftovers import MAKING, making_folder, sweep
+from harness.locks import hold
 from harness.models.locate import converted_folder
 
 
@@ -22,20 +24,19 @@ def ensure_converted(source: GgufPackageSource, say: Any) -> Path:
     package carries. Two processes at once: one converts, the other waits for it.
     Raises MissingError for a file that is not the pinned one, StorageError for a full disk.
     """
-    from filelock import FileLock
-
     target = converted_folder(source)
+    sweep(target.parent, MAKING)
     if (target / "config.json").exists():
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(target) + ".lock"):
+        with hold(Path(f"{target}.lock")):
             if not (target / "config.json").exists():
                 say(f"converting {source.file} to safetensors, once, into {target}")
-                with tempfile.TemporaryDirectory(dir=target.parent, prefix=".making-") as scratch:
-                    gguf = Path(scratch) / source.file
+                with making_folder(target.parent) as scratch:
+                    gguf = scratch / source.file
                     _join_chunks(source, gguf)
-                    made = Path(scratch) / "made"
+                    made = scratch / "made"
                     _convert(gguf, made)
                     shutil.rmtree(target, ignore_errors=True)
                     os.replace(made, target)
@@ -54,6 +55,7 @@ def _join_chunks(source: GgufPackageSource, target: Path) -> None:
         for chunk in package.chunk_paths():
             with Path(chunk).open("rb") as part:
                 while block := part.read(1 << 20):
+                    check()
                     digest.update(block)
                     out.write(block)
     if digest.hexdigest() != source.sha256:

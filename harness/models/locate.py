@@ -167,7 +167,9 @@ def locate(model: ModelConfig, weights: str | None) -> Located:
         names = [
             f for f in sorted(root.iterdir()) if f.suffix in (".json", ".safetensors", ".model")
         ]
-        return Located(str(root), {f.name: file_digest(f) for f in names if f.is_file()})
+        return Located(
+            str(root), {f.name: file_digest(f, interruptible=True) for f in names if f.is_file()}
+        )
     if isinstance(source, GgufPackageSource):
         identity = {"gguf": source.sha256, "layout": str(CONVERTED_LAYOUT)}
         return Located(str(converted_folder(source)), identity)

@@ -8,11 +8,14 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from harness.interrupts import GLANCE, check
+from harness.leftovers import temporary_folder
 
 CHUNK = 200  # pages a process: its start costs about a second, a page some milliseconds
 SECONDS = 30.0  # for a process, and
@@ -142,27 +145,40 @@ def _halving(nu: Nu, pages: Sequence[str]) -> list[int | str]:
 
 def _one_process(nu: Nu, pages: Sequence[str]) -> list[int | str]:
     """Raises _ChunkFailed where the process fails, is late, or says what is not understood."""
-    with tempfile.TemporaryDirectory(prefix="harness-nu-") as folder:
+    with temporary_folder("harness-nu-") as folder:
         names = [f"{number}.html" for number in range(len(pages))]
         for name, page in zip(names, pages, strict=True):
             Path(folder, name).write_bytes(_SURROGATES.sub("\ufffd", page).encode("utf-8"))
         try:
-            # On any exception, an interruption too, `run` kills the process and waits for it.
-            done = subprocess.run(
+            process = subprocess.Popen(
                 [nu.java, *_JAVA_OPTIONS, "-jar", str(nu.jar), *_OPTIONS, *names],
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
                 cwd=folder,
-                timeout=SECONDS + SECONDS_A_PAGE * len(pages),
-                check=False,
             )
-        except subprocess.TimeoutExpired:
-            raise _ChunkFailed(_TIMED_OUT) from None
         except OSError:
             raise _ChunkFailed(_FAILED) from None
-    if done.returncode:
+        with process:
+            try:
+                output = _output(process, SECONDS + SECONDS_A_PAGE * len(pages))
+            finally:
+                process.kill()
+    if process.returncode:
         raise _ChunkFailed(_FAILED)
-    return _counts(done.stdout, len(pages))
+    return _counts(output, len(pages))
+
+
+def _output(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+    """What a process prints until it ends. Raises _ChunkFailed where it is late, Interrupted."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return process.communicate(timeout=GLANCE)[0]
+        except subprocess.TimeoutExpired:
+            check()
+            if time.monotonic() > end:
+                raise _ChunkFailed(_TIMED_OUT) from None
 
 
 def _counts(output: bytes, pages: int) -> list[int | str]:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import io
 import pickle
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 from types import TracebackType
 
 from harness.errors import HarnessError, StorageError, UsageError
-from harness.interrupts import check, deferred
+from harness.interrupts import GLANCE, check
+from harness.leftovers import temporary_folder
 from harness.records import Sample, Scored
 from harness.scorers import Chosen, merged
 from harness.scorers.process import Event, Process, processors
@@ -98,12 +98,11 @@ class _Pool:
         self._processes: list[Process] = []
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._started = self._stillborn = 0
+        self._leave = ExitStack()
 
     def __enter__(self) -> _Pool:
         try:
-            self._folder = tempfile.TemporaryDirectory(
-                prefix="harness-score-", ignore_cleanup_errors=True
-            )
+            self._folder = self._leave.enter_context(temporary_folder("harness-score-"))
         except OSError as error:
             raise _no_room(error) from None
         return self
@@ -114,12 +113,11 @@ class _Pool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with deferred():
-            for process in self._processes:
-                process.kill()
-            for process in self._processes:
-                process.close()
-            self._folder.cleanup()
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.close()
+        self._leave.close()
 
     def run(self) -> list[list[Part]]:
         """For each sample what each scorer says of it."""
@@ -142,21 +140,19 @@ class _Pool:
                 process.give([(number, self._samples[number]) for number in chunk])
         coming = sum(not process.ready for process in self._processes)
         while len(self._processes) < self._workers and coming < len(self._waiting):
-            with deferred():  # a signal must not fall between the start and the list
-                try:
-                    folder, name = Path(self._folder.name), str(self._started)
-                    process = Process(self._scorers, folder, name, self._events)
-                except OSError as error:
-                    raise _no_room(error) from None
-                self._processes.append(process)
+            try:
+                process = Process(self._scorers, self._folder, str(self._started), self._events)
+            except OSError as error:
+                raise _no_room(error) from None
+            self._processes.append(process)
             self._started += 1
             coming += 1
 
     def _pause(self) -> float:
-        """Seconds until someone may be late; a second at most, for signals to be seen."""
+        """Seconds until someone may be late; GLANCE at most, for signals to be seen."""
         now = time.monotonic()
         ends = [process.since + _limit(process) - now for process in self._processes]
-        return max(0.005, min([1.0, *ends]))
+        return max(0.005, min([GLANCE, *ends]))
 
     def _end_the_late(self) -> None:
         now = time.monotonic()
@@ -197,9 +193,8 @@ class _Pool:
             self._finish(number, self._rescued(process, number))
         if left:
             self._waiting.appendleft([*left])
-        with deferred():
-            process.close()
-            self._processes.remove(process)
+        process.close()
+        self._processes.remove(process)
 
     def _rescued(self, process: Process, number: int) -> list[Part]:
         """What is known of the sample at which a process ended, and notes for the rest."""

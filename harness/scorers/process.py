@@ -18,7 +18,11 @@ from harness.records import Sample
 from harness.scorers import Chosen
 from harness.scorers.frames import Box, read, write
 
-_START = "from harness.scorers.worker import main; main()"
+# Signals are for the parent, who ends us; deaf before the imports, which take a while.
+_START = (
+    "import signal as s; s.signal(s.SIGINT, s.SIG_IGN); s.signal(s.SIGTERM, s.SIG_IGN); "
+    "from harness.scorers.worker import main; main()"
+)
 _SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

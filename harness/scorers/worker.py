@@ -30,8 +30,6 @@ _TRIAL = Sample("", "", "<p>a b</p>", "<p>a c</p>")
 def main() -> None:
     """Read the scorers, say "ready", then score chunk after chunk until the parent goes away."""
     source = sys.stdin.buffer
-    with contextlib.suppress(ValueError, OSError):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends us
     # What libraries print must not stand between frames.
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

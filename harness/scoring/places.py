@@ -9,7 +9,6 @@ from pathlib import Path
 from harness.data.rows import shown
 from harness.errors import UsageError
 from harness.files import replacing, sync_file
-from harness.interrupts import deferred
 from harness.preflight import writable
 
 
@@ -39,7 +38,7 @@ def publish(files: Mapping[Path, bytes]) -> None:
     Every file is whole on the disk before the first one gets its name; so a refusal of
     the disk, or a signal, leaves what was there before. Raises StorageError.
     """
-    with deferred(), ExitStack() as stack:
+    with ExitStack() as stack:
         for path, payload in reversed(list(files.items())):  # what is entered last is named first
             temporary = stack.enter_context(replacing(path))
             temporary.write_bytes(payload)

@@ -11,6 +11,7 @@ from harness.comparing import Origin
 from harness.data.nearest import nearest
 from harness.data.rows import shown
 from harness.errors import UsageError
+from harness.links import refuse_links
 from harness.records import Arm, Example, Generation, Sample, SampleLoss, TextChoice
 from harness.scoring.answers import Answered
 from harness.stages.context import read_jsonl
@@ -105,7 +106,7 @@ class StoredRun:
 
 
 def open_run(path: Path) -> StoredRun:
-    """The run in the folder `path`. Raises UsageError where there is none."""
+    """The run in the folder `path`. Raises UsageError where there is none, or a link in it."""
     if path.is_file():
         raise UsageError(
             f"{shown(path)} is a file: give a run's folder, or a file of predictions with "
@@ -113,6 +114,7 @@ def open_run(path: Path) -> StoredRun:
         )
     if not path.is_dir():
         raise UsageError(f"{shown(path)} does not exist: give a run's folder, as `list runs` says.")
+    refuse_links(path)
     if not (path / "manifest.json").exists():
         raise UsageError(
             f"{shown(path)} has no manifest.json: give a run's folder, as `list runs` says."

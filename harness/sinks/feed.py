@@ -1,9 +1,9 @@
-"""From our journal to the sinks: each step once, also where a training goes on after a kill."""
+"""From the training's log to the sinks: each step once, also where it goes on after a kill."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ NUMBERS = (
     *("loss", "learning_rate", "grad_norm", "epoch", "tokens", "tokens_per_second", "of_limit"),
     *("memory_gib", "validation", "validation_accuracy", "validation_rougeL"),
 )
-"""The fields of a journaled step that are sent."""
+"""The fields of a logged step that are sent."""
 
 
 class Feed:
-    """Reads what was added to a journal of steps and hands it on.
+    """Hands on the steps of a training as they are logged.
 
     sent: a journal of ours that says which step each sink was given last. It is written before
     a step is handed on, so that a kill may cost a sink a step but never doubles one.
@@ -34,10 +34,9 @@ class Feed:
         say: Callable[[str], None],
         make: Callable[[str], Sink] = make_sink,
     ) -> None:
-        self._sent = Journal(sent)
+        self._sent = Journal(sent, fits=_fits, notice=say)
         self._say = say
         self._sinks: dict[str, Sink] = {}
-        self._at = 0  # bytes of the followed journal that were read
         self._last = dict.fromkeys(names, 0)
         for row in self._sent.read():
             self._last[row["sink"]] = max(self._last.get(row["sink"], 0), row["step"])
@@ -46,15 +45,9 @@ class Feed:
                 self._sinks[name] = sink
                 self._try(name, lambda sink=sink: sink.open(run, config, folder))  # type: ignore[misc]
 
-    def follow(self, path: Path) -> None:
-        """Hand on the steps that the journal at `path` has got since the last call."""
-        if not self._sinks or not path.exists():
-            return
-        with path.open("rb") as file:
-            file.seek(self._at)
-            whole = file.read().rpartition(b"\n")[0]
-        self._at += len(whole) + 1 if whole else 0
-        for row in map(_row, whole.splitlines()):
+    def follow(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Hand on the steps among `rows` that a sink has not been given yet."""
+        for row in rows:
             self._hand_on(row)
 
     def _hand_on(self, row: Mapping[str, Any]) -> None:
@@ -89,8 +82,5 @@ class Feed:
             return None
 
 
-def _row(line: bytes) -> dict[str, Any]:
-    import json
-
-    row: dict[str, Any] = json.loads(line)
-    return row
+def _fits(row: Mapping[str, Any]) -> bool:
+    return isinstance(row.get("sink"), str) and isinstance(row.get("step"), int)

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.interrupts import check
 from harness.journal import Journal
 from harness.progress import Progress
-from harness.records import Arm, Example
+from harness.records import Arm, Example, Generation, SampleLoss
 from harness.stages.context import Context, write_jsonl
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def generate(context: Context, arm: Arm) -> None:
     def ask(engine: Engine, examples: list[Example], done: set[str], tick: Tick) -> Records:
         return engine.generate(arm, examples, decoding, done, tick)
 
-    work = Work("generations", "completion_tokens", "tokens", decoding.max_new_tokens)
+    most = decoding.max_new_tokens
+    work = Work(Generation, "generations", "completion_tokens", "tokens", most)
     _collect(context, "generate", arm, work, ask)
 
 
@@ -42,7 +44,7 @@ def measure(context: Context, arm: Arm) -> None:
             tick(1)
             yield record
 
-    work = Work("losses", "tokens", "references", 1)
+    work = Work(SampleLoss, "losses", "tokens", "references", 1)
     _collect(context, "measure", arm, work, ask, _written if arm == "base" else None)
 
 
@@ -55,13 +57,22 @@ def _written(context: Context, engine: Engine) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """folder: where the records go. counted: their field that the rate is of. unit, each: what the
-    progress counts, and how many of it a record is worth at most."""
+    """record: what is collected. folder: where it goes. counted: its field that the rate is of.
+    unit, each: what the progress counts, and how many of it a record is worth at most."""
 
+    record: type[Generation] | type[SampleLoss]
     folder: str
     counted: str
     unit: str
     each: int
+
+    def fits(self, row: dict[str, Any]) -> bool:
+        """Whether a journaled row holds such a record."""
+        try:
+            record, seconds = self.record(**row["record"]), row["seconds"]
+        except (KeyError, TypeError):
+            return False
+        return isinstance(record.id, str) and isinstance(seconds, float)
 
 
 def _collect(
@@ -79,7 +90,8 @@ def _collect(
     stage = f"{verb}-{arm}"
     examples = context.examples("test")
     known = {example.id for example in examples}
-    with Journal(context.scratch(stage) / "records.jsonl") as journal:
+    path = context.scratch(stage) / "records.jsonl"
+    with Journal(path, fits=work.fits, notice=context.say) as journal:
         journaled = journal.read()
         records = {row["record"]["id"]: row for row in journaled if row["record"]["id"] in known}
         if records:
@@ -92,6 +104,8 @@ def _collect(
                 row = {"record": asdict(record), "seconds": time.perf_counter() - began}
                 journal.append(row)
                 records[record.id] = row
+                if len(records) < len(examples):
+                    check()
     ordered = [records[e.id]["record"] for e in examples if e.id in records]
     seconds = _seconds([row["seconds"] for row in records.values()])
     tokens = sum(record[work.counted] for record in ordered)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.files import digest
+from harness.interrupts import check
 from harness.plan import Run
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Bench:
         from harness.models.quiet import quiet
 
         self.clear_adapter()
+        check()
         weights = digest(run.identity["weights"]) + run.model.name
         if self._base is None or self._weights != weights:
             self._base = None  # let go of the last one before the next takes memory
@@ -61,6 +63,7 @@ class Bench:
                 self.say(f"{run.model.name}: prompts are answered one by one, since padding would "
                          "change the answers")  # fmt: skip
             self._weights = weights
+            check()
         return self._base
 
     def check(self, run: Run) -> None:

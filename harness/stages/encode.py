@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.errors import RunError
 from harness.generation.batched import prompt_room
+from harness.interrupts import check
 from harness.models.load import Base
 from harness.records import Example
 from harness.stages.context import Context
@@ -37,8 +38,10 @@ def encode(context: Context, base: Base, codec: Codec, longest: int) -> Encoded:
     """
     task = context.run.task
     parts = {name: context.examples(name) for name in ("train", "validation", "test")}
-    train = [codec.sample(example, longest) for example in parts["train"]]
-    validation = [codec.sample(example, longest) for example in parts["validation"]]
+    train, validation = (
+        [_sample(codec, example, longest) for example in parts[part]]
+        for part in ("train", "validation")
+    )
     kept = [sample for sample in train if sample.scored_tokens > 0]
     if not kept:
         raise RunError(
@@ -64,10 +67,16 @@ def encode(context: Context, base: Base, codec: Codec, longest: int) -> Encoded:
     return Encoded(kept, with_labels, cut, unlabelled, unwritable)
 
 
+def _sample(codec: Codec, example: Example, longest: int) -> TokenSample:
+    check()
+    return codec.sample(example, longest)
+
+
 def _unwritable(context: Context, codec: Codec, examples: Sequence[Example]) -> int:
     """Count the answers that the tokenizer gives back otherwise, and say so with one of them."""
     lost = []
     for example in examples:
+        check()
         codec.completion_ids(example.target)  # each id has an embedding, or this raises
         if codec.written(example.target) != example.target:
             lost.append(example)

@@ -45,17 +45,22 @@ def train(context: Context) -> None:
 
     scratch = context.scratch("train")
     total = total_steps(recipe, [len(sample.ids) for sample in kept])
-    journal = Journal(scratch / "log.jsonl")
+    journal = Journal(scratch / "log.jsonl", notice=context.say)
     entries: list[dict[str, Any]] = []
     bars: list[Progress] = []
     feeds: list[Feed] = []
 
-    def resumed(step: int) -> None:
-        """Forget what was logged after the checkpoint that training goes on from."""
+    def kept_so_far() -> dict[str, Any]:
+        """What a checkpoint carries: the log is whole then, whatever becomes of the journals."""
+        return {"log": entries, "samples": [] if answers is None else answers.rows}
+
+    def resumed(step: int, carried: dict[str, Any]) -> None:
+        """Go on after what was logged up to the checkpoint that training goes on from."""
         if answers is not None:
-            answers.resumed(step)
-        entries.extend(row for row in journal.read() if row["step"] <= step)
-        write_jsonl(journal.path, entries)
+            answers.resumed(carried.get("samples", ()))
+        entries.extend(carried.get("log", ()))
+        journal.read()  # damage is said, though nothing is lost by it
+        journal.replace(entries)
         # Where there is no terminal, the lines of the steps say enough.
         bars.append(
             stack.enter_context(Progress("train", total, "steps", initial=step, interval=1e9))
@@ -73,11 +78,12 @@ def train(context: Context) -> None:
                 )
             )
             stack.callback(feeds[0].close)
-            feeds[0].follow(journal.path)
+            feeds[0].follow(entries)
 
     def log(entry: StepLog) -> None:
-        journal.append(entry.to_json())
-        entries.append(entry.to_json())
+        row = entry.to_json()
+        journal.append(row)
+        entries.append(row)
         due = entry.step % recipe.logging_steps == 0 or entry.validation is not None
         if due or entry.step == total:
             context.say(entry.line())
@@ -86,7 +92,7 @@ def train(context: Context) -> None:
             if answers is not None and (shown := answers.line(entry.step)):
                 context.say(shown)
         for feed in feeds:
-            feed.follow(journal.path)
+            feed.follow([row])
         bars[0].advance(note=f"loss {entry.loss:.4f}")
 
     adapter = Adapter.attach(base, run.recipe.lora, run.seed)
@@ -118,6 +124,7 @@ def train(context: Context) -> None:
                 resumed,
                 Wanted(memory=context.bench.max_memory),
                 answers,
+                kept_so_far,
             )
         live = adapter.check_live(list(kept[0].ids[: max(kept[0].prompt_tokens, 1)]))
         folder = context.path("adapter", "x").parent

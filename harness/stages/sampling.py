@@ -14,7 +14,6 @@ from harness.models.load import Base
 from harness.records import Example
 from harness.reports.text import clip, single_line
 from harness.scorers.rouge import rouge
-from harness.stages.context import write_jsonl
 from harness.tokens import Codec
 
 MAX_NEW_TOKENS = 256
@@ -43,13 +42,14 @@ class Answers:
         self._examples = list(examples)
         shortest = min(decoding.max_new_tokens, MAX_NEW_TOKENS)
         self._decoding = DecodingConfig(max_new_tokens=shortest)
-        self._journal = Journal(journal)
+        self._journal = Journal(journal, notice=say)
         self.rows: list[dict[str, Any]] = []
 
-    def resumed(self, step: int) -> None:
-        """Forget what was answered after `step`, the one that training goes on from."""
-        self.rows = [row for row in self._journal.read() if row["step"] <= step]
-        write_jsonl(self._journal.path, self.rows)
+    def resumed(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Go on after `rows`, those of the checkpoint that training goes on from."""
+        self.rows = [*rows]
+        self._journal.read()  # damage is said, though nothing is lost by it
+        self._journal.replace(self.rows)
 
     def __call__(self, step: int) -> float | None:
         """Answer with the adapter as it stands after `step`; the mean rougeL."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,25 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], limit: int) 
     _drop_outdone(folder)
 
 
-def newest_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    """The last whole checkpoint as (step, state), or None; damaged ones are passed over."""
+def newest_checkpoint(
+    folder: Path, say: Callable[[str], None] = lambda line: None
+) -> tuple[int, dict[str, Any]] | None:
+    """The last whole checkpoint as (step, state), or None.
+
+    Damaged ones are passed over, and `say` is told of each.
+    """
+    passed, found = [], None
     for step, path in _found(folder, _NAME):
         if (state := _read(path)) is not None:
-            return step, state
-    return None
+            found = step, state
+            break
+        passed.append(path)
+    goes = "begins anew" if found is None else f"goes on from step {found[0]}"
+    for path in passed:
+        # The seal is written last: a kill in between leaves a checkpoint without one.
+        state_of_it = "damaged" if path.with_suffix(".json").exists() else "unfinished"
+        say(f"checkpoint {path.name} is {state_of_it}; training {goes}")
+    return found
 
 
 def save_best(folder: Path, step: int, state: dict[str, Any]) -> None:
@@ -72,8 +87,10 @@ def _write(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomic(path, buffer.getvalue())
-    write_atomic(path.with_suffix(".json"), json.dumps({"sha256": file_digest(path)}))
+    payload = buffer.getvalue()
+    write_atomic(path, payload)
+    seal = {"sha256": hashlib.sha256(payload).hexdigest()}  # of what was meant, not what came out
+    write_atomic(path.with_suffix(".json"), json.dumps(seal))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

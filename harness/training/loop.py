@@ -100,9 +100,10 @@ def train(
     checkpoints: Path,
     log: Callable[[StepLog], None],
     say: Callable[[str], None],
-    resumed: Callable[[int], None] = lambda step: None,
+    resumed: Callable[[int, dict[str, Any]], None] = lambda step, carried: None,
     wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
     answer: Callable[[int], float | None] | None = None,
+    carry: Callable[[], dict[str, Any]] = dict,
 ) -> dict[str, Any]:
     """Train `adapter` on `samples`, each of which has a label left; returns the facts.
 
@@ -110,7 +111,9 @@ def train(
     tokens, whatever the rows and micro-batches that it takes. Randomness (order, dropout) is a
     function of (seed, step), so a resumed training takes the same steps.
     wanted: what is fixed of how a step is carried out; the rest is planned from memory.
-    `resumed(step)` is called first, with the step that the training goes on from (0: from none).
+    carry: gives plain data that goes into each checkpoint.
+    `resumed(step, carried)` is called first, with the step that the training goes on from (0: from
+    none) and what `carry` gave then.
     `answer(step)`, where given, is called at each validation: it has validation prompts answered
     by the adapter as it stands, and returns their mean rougeL.
     With load_best_model_at_end the adapter is left at its lowest validation loss, not its last.
@@ -126,7 +129,8 @@ def train(
     if wanted.checkpointing == "auto":
         wanted = replace(wanted, checkpointing=recipe.gradient_checkpointing)
     step_tokens = sum(lengths) / steps_per_epoch(recipe, lengths)
-    found = newest_checkpoint(checkpoints)
+    found = newest_checkpoint(checkpoints, say)
+    carried: dict[str, Any] = {}
     if found and found[1]["best"]["step"] and recipe.load_best_model_at_end:
         at = found[1]["best"]["step"]
         if load_best(checkpoints, at) is None:
@@ -142,10 +146,11 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         best = Best(**state["best"])
+        carried = state["carried"]
         say(f"training goes on from step {start} of {total}")
         del found, state
     forget_after(checkpoints, start)
-    resumed(start)
+    resumed(start, carried)
     limit = matmul_rate(base.device, base.dtype) / flop_per_token(base)  # tokens a second
 
     def save(step: int) -> None:
@@ -155,6 +160,7 @@ def train(
             "scaler": scaler.state_dict(),
             "best": best.state(),
             "row_tokens": plan.row_tokens,
+            "carried": carry(),
         }
         save_checkpoint(checkpoints, step, state, recipe.save_total_limit)
 
@@ -257,28 +263,29 @@ def train(
     ahead = AHEAD[base.device.type]
     done = saved = start
     begun = time.perf_counter()
-    with interrupts.deferred():  # a signal waits for the end of a step; leaving raises it
-        for step, batch in enumerate(step_loader(samples, recipe, seed, start, total), start):
-            if best.exhausted(patience):
-                break  # it was interrupted at its last step
-            queue(step, batch)
-            done = step + 1
-            watched = bool(validation) and (
-                done == total or (recipe.eval_steps > 0 and done % recipe.eval_steps == 0)
-            )
-            saves = done < total and saves_after(recipe, done, per_epoch)
-            settled = watched or saves or done == total
-            while waiting and (settled or interrupts.requested() or len(waiting) > ahead):
-                queued = waiting.popleft()
-                report(queued, watched and queued.step == done)
-            stop = interrupts.requested() and not waiting
-            if stop or (saves and not best.exhausted(patience)):
-                save(done)
-                saved = done
-            if stop:
-                break
-        if interrupts.requested() and saved < done:
+    for step, batch in enumerate(step_loader(samples, recipe, seed, start, total), start):
+        if best.exhausted(patience):
+            break  # it was interrupted at its last step
+        queue(step, batch)
+        done = step + 1
+        watched = bool(validation) and (
+            done == total or (recipe.eval_steps > 0 and done % recipe.eval_steps == 0)
+        )
+        saves = done < total and saves_after(recipe, done, per_epoch)
+        settled = watched or saves or done == total
+        while waiting and (settled or interrupts.requested() or len(waiting) > ahead):
+            queued = waiting.popleft()
+            report(queued, watched and queued.step == done)
+        stop = interrupts.requested() and not waiting
+        if stop or (saves and not best.exhausted(patience)):
             save(done)
+            saved = done
+        if stop:
+            break
+    if interrupts.requested():
+        if saved < done:
+            save(done)
+        interrupts.check()
     if best.exhausted(patience):
         say(
             f"stopped early: validation was lowest at step {best.step} ({best.loss:.4f}), and "
