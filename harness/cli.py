@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from harness import __version__
-from harness.errors import EXIT_OK, HarnessError, Interrupted, UsageError
+from harness.errors import EXIT_OK, HarnessError, Interrupted, RunError, UsageError
 
 QUANTIZATIONS = ("nf4", "int8", "none")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
@@ -187,7 +187,17 @@ def _parser() -> argparse.ArgumentParser:
         help="train: real weights, instead of random values in the true shapes",
     )
     bench.add_argument(
-        "--steps", type=_count(3), metavar="N", default=12, help="train: optimiser steps (12)"
+        "--steps", type=_count(3), metavar="N", help="train: steps of a run (24; on a CPU 12)"
+    )
+    bench.add_argument(
+        "--repeats", type=_count(1), metavar="N", default=3, help="runs of each figure (3)"
+    )
+    bench.add_argument(
+        "--systems",
+        nargs="+",
+        metavar="PATTERN",
+        default=["*"],
+        help="train: only the rows of these names, such as harness 'trl-*'; the file's others stay",
     )
     bench.add_argument("--tiny", action="store_true", help="train: tiny shapes, to try it anywhere")
     bench.add_argument(
@@ -392,7 +402,7 @@ def _bench(arguments: argparse.Namespace, command: str) -> int:
     if arguments.subject == "train":
         from harness.bench.train import bench_train
 
-        table = bench_train(
+        table, faults = bench_train(
             arguments.models,
             arguments.against,
             _pairs("--weights", arguments.weights),
@@ -401,12 +411,16 @@ def _bench(arguments: argparse.Namespace, command: str) -> int:
             arguments.out,
             command,
             write,
+            arguments.repeats,
+            arguments.systems,
         )
         _print(f"{table}\n")
+        if faults:
+            raise RunError(f"these figures are wrong: {'; '.join(faults)}.")
         return EXIT_OK
     from harness.bench.score import bench_score
 
-    _print(f"{bench_score(arguments.pages, arguments.out, write)}\n")
+    _print(f"{bench_score(arguments.pages, arguments.out, write, arguments.repeats)}\n")
     return EXIT_OK
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from harness.bench import train, trl
+from harness.bench import figures, ours, score, train, trl
+from harness.bench.pages import arms
 from harness.bench.random_weights import SHAPES, quantize, shaped
+from harness.cli import run_cli
 from harness.config.schema import LoraSettings, RecipeConfig
 from harness.errors import MissingError, UsageError
 from harness.models.families import linear_names, use_plain_linears
@@ -24,13 +27,21 @@ from tests.commands import Commands
 from tests.tiny import base_of, tiny_model
 
 LORA = LoraSettings(r=4, lora_alpha=16.0)
-KEYS = {"model", "system", "tokens_per_second", "of_limit", "peak_gib", "packing_efficiency"}
+KEYS = {
+    *("model", "system", "tokens_per_second", "tokens_per_second_min", "tokens_per_second_max"),
+    *("repeats", "steps", "of_limit", "peak_gib", "packing_efficiency"),
+}
 
 
-def run_tiny(out: Path, against: str | None = None, say: Any = lambda line: None) -> dict[str, Any]:
-    text = train.bench_train(["falcon7b"], against, {}, 3, True, out, "the command", say)
+def run_tiny(out: Path, against: str | None = None, **settings: Any) -> dict[str, Any]:
+    models, command = settings.pop("models", ["falcon7b"]), settings.pop("command", "the command")
+    say = settings.pop("say", lambda line: None)
+    text, faults = train.bench_train(
+        models, against, {}, 3, True, out, command, say, **({"repeats": 1} | settings)
+    )
     result: dict[str, Any] = json.loads((out / "train.json").read_text())
-    assert train.table(result) == text
+    assert figures.table(result) == text
+    assert not faults
     return result
 
 
@@ -50,25 +61,27 @@ def test_both_systems_are_rows_of_one_file_that_grows(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    peers = train._peers
-    monkeypatch.setattr(train, "_peers", lambda base: [(p, how[:1]) for p, how in peers(base)])
+    peers = train.peers
+    monkeypatch.setattr(train, "peers", lambda cuda: [(p, how[:1]) for p, how in peers(cuda)])
+    monkeypatch.setitem(train.PEER_STEPS, "cpu", 3)
 
     def say(line: str) -> None:
         if (tmp_path / "train.json").exists():
             rows.append(len(json.loads((tmp_path / "train.json").read_text())["rows"]))
 
-    result = run_tiny(tmp_path, "trl", say)
+    result = run_tiny(tmp_path, "trl", say=say)
     systems = [row["system"] for row in result["rows"]]
     assert rows == list(range(1, len(systems) + 1))  # each is on the disk when it is said
     assert systems[0] == "harness"
     assert {"trl-default", "trl-best"} <= set(systems)
-    assert result["command"] == "the command"
     assert result["card"].startswith("CPU")
     assert result["versions"]["trl"]
-    assert result["matmul_tflops"] > 0
-    assert "tiny" in result["values"]
     for row in result["rows"]:
         assert row.keys() >= KEYS
+        assert row["command"] == "the command"
+        assert row["matmul_tflops"] > 0
+        assert "tiny" in row["values"]
+        assert row["repeats"] == 1
         assert row["tokens_per_second"] > 0
         assert 0 < row["of_limit"] < 1
         assert 0 < row["packing_efficiency"] <= 1
@@ -107,28 +120,211 @@ def test_the_packing_of_a_gpu_counts_what_fills_its_rows_up() -> None:
     recipe = RecipeConfig(name="x", per_device_train_batch_size=4, gradient_accumulation_steps=1)
     plan = {"row_tokens": 70, "fused": True}
     # 60 and 10 share a row of 128 positions; of the others each fills one of 64.
-    assert train._packed(on_a_gpu("llama"), rows, recipe, plan) == 198 / 256
-    assert train._packed(on_a_gpu("llama"), rows, recipe, {**plan, "fused": False}) == 1.0
+    assert ours.packed(on_a_gpu("llama"), rows, recipe, plan) == 198 / 256
+    assert ours.packed(on_a_gpu("llama"), rows, recipe, {**plan, "fused": False}) == 1.0
 
 
 def test_trl_is_measured_with_documents_apart_where_it_can() -> None:
-    llama, falcon = (dict(train._peers(on_a_gpu(family))) for family in ("llama", "falcon"))
-    apart = "trl-best, documents apart"
-    assert {how.packing for how in llama[apart]} == {"bfd"}
-    assert apart not in falcon
-    for peers in (llama, falcon):
-        assert peers["trl-default"] == [trl.Settings()]
-        assert {(how.packing, how.checkpointing) for how in peers["trl-best"]} == {
-            ("wrapped", False)
+    peers = dict(train.peers(cuda=True))
+    assert {how.packing for how in peers[train.APART]} == {"bfd"}
+    assert not train._mixes_documents(on_a_gpu("llama"))
+    assert train._mixes_documents(on_a_gpu("falcon"))
+    assert peers["trl-default"] == [trl.Settings()]
+    assert {(how.packing, how.checkpointing) for how in peers["trl-best"]} == {("wrapped", False)}
+
+
+def test_peers_get_the_rows_of_whole_steps() -> None:
+    packed = trl.Settings(packing="wrapped", batch=4, accumulation=2)
+    # Ten steps of eight rows of 1,024 tokens hold 409 documents of 200.
+    rows = [TokenSample(str(n), (5,) * 200, 0, 200, False) for n in range(1000)]
+    assert len(train._given(rows, packed, on_a_gpu("llama"))) == 409
+    assert len(train._given(rows, trl.Settings(), on_a_gpu("llama"))) == 4 * 32
+    assert train._given(rows[:50], packed, on_a_gpu("llama")) == rows[:50]
+
+
+# --- medians, clocks, earlier rows -------------------------------------------------------------
+
+
+def runs(*rates: float, clock: float = 1.0) -> list[dict[str, Any]]:
+    return [
+        {
+            "tokens_per_second": rate,
+            "by_steps": clock * rate,
+            "peak_gib": rate / 100,
+            "of_limit": 0.5,
+            "packing_efficiency": 1.0,
+            "loss": 6.0,
         }
+        for rate in rates
+    ]
+
+
+def test_a_figure_is_the_median_of_its_runs_with_their_spread() -> None:
+    row = figures.summed_up(runs(1100.0, 900.0, 1000.0))
+    assert row["tokens_per_second"] == 1000.0
+    assert (row["tokens_per_second_min"], row["tokens_per_second_max"]) == (900.0, 1100.0)
+    assert row["by_steps"] == 1000.0
+    assert row["peak_gib"] == 11.0  # the highest
+    assert row["repeats"] == 3
+    assert "error" not in row
+    line = figures.line({"model": "m", "system": "harness", **row})
+    assert line.split() == ["m", "harness", "1,000", "900–1,100", "0.500", "11.0", "1.00"]
+
+
+@pytest.mark.parametrize(("clock", "wrong"), [(1.019, False), (1.021, True), (0.979, True)])
+def test_two_clocks_may_be_two_percent_apart(clock: float, wrong: bool) -> None:
+    row = figures.summed_up(runs(1000.0, 1000.0, 1000.0, clock=clock))
+    assert ("error" in row) == wrong
+    assert row["tokens_per_second"] == 1000.0  # to be looked at all the same
+    if wrong:
+        assert f"{1000 * clock:,.0f} tok/s by the step clock, 1,000 by the wall" in row["error"]
+        assert "2.1% apart" in figures.line({"model": "m", "system": "harness", **row})
+
+
+def test_steps_on_the_wall_are_those_after_the_last_that_was_queued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A loop that is one step ahead, on a device whose steps take 2 s each: 1,000 tok/s."""
+    device = SimpleNamespace(type="cuda")
+    base: Any = SimpleNamespace(device=device, quantization="none")
+    now, queued = [0.0], [0]
+
+    def fit(*arguments: Any, wanted: Any) -> dict[str, Any]:
+        total, log = 9, arguments[7]
+        for step in range(1, total + 1):
+            queued[0] = min(step + ours.AHEAD["cuda"], total)
+            now[0] = max(now[0], 2.0 * step)  # the report waits for its own step
+            log(SimpleNamespace(step=step, total=total, tokens=2000, seconds=2.0, loss=1.0))
+        return {"plan": {}}
+
+    def wait(device: Any) -> None:
+        now[0] = 2.0 * queued[0]  # and this for all that is queued
+
+    monkeypatch.setattr(ours, "fit", fit)
+    monkeypatch.setattr(ours, "packed", lambda *arguments: 1.0)
+    monkeypatch.setattr(ours, "peak", lambda device: None)
+    monkeypatch.setattr(ours.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch.cuda, "synchronize", wait)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *arguments: None)
+    attached = SimpleNamespace(attach=lambda *arguments: SimpleNamespace(detach=lambda: None))
+    monkeypatch.setattr(ours, "Adapter", attached)
+    row = ours.run(base, [], 4, LORA, ours.Wanted())
+    assert row["tokens_per_second"] == row["by_steps"] == 1000.0
+    assert row["steps"] == 9 - ours.WARM - 1
+
+
+def test_a_wrong_step_clock_fails_the_command_and_keeps_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ours.fit
+
+    def hasty(*arguments: Any, **named: Any) -> dict[str, Any]:
+        """Its clock leaves out a tenth of each step."""
+        log = arguments[7]
+        given = [*arguments]
+        given[7] = lambda entry: log(replace(entry, seconds=0.9 * entry.seconds))
+        return fit(*given, **named)
+
+    monkeypatch.setattr(ours, "fit", hasty)
+    argv = ["bench", "train", "--models", "falcon7b", "--tiny", "--steps", "3"]
+    assert run_cli([*argv, "--repeats", "1", "--out", str(tmp_path)]) == 1
+    (row,) = json.loads((tmp_path / "train.json").read_text())["rows"]
+    assert row["by_steps"] / row["tokens_per_second"] == pytest.approx(1 / 0.9, rel=0.02)
+    assert row["error"].endswith("% apart")
+    out, err = capsys.readouterr()
+    assert row["error"] in out
+    assert f"these figures are wrong: falcon7b, harness: {row['error']}." in err
+    assert "Traceback" not in err
+
+
+def test_rows_of_other_commands_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = iter([1000.0, 400.0, 2000.0, 3000.0])
+    monkeypatch.setattr(ours, "run", lambda *arguments: runs(next(rates))[0])
+    monkeypatch.setattr(trl, "run", lambda *arguments, **named: runs(next(rates))[0])
+    monkeypatch.setattr(train, "peers", lambda cuda: [("trl-default", [trl.Settings()])])
+    run_tiny(tmp_path, "trl", command="first")
+    run_tiny(tmp_path, models=["llama2-7b"], command="second")
+    result = run_tiny(tmp_path, "trl", systems=["harn*"], command="third")
+    found = [
+        (r["model"], r["system"], r["tokens_per_second"], r["command"]) for r in result["rows"]
+    ]
+    assert found == [
+        ("falcon7b", "harness", 3000.0, "third"),
+        ("falcon7b", "trl-default", 400.0, "first"),
+        ("llama2-7b", "harness", 2000.0, "second"),
+    ]
+    assert " × trl-default" not in figures.table(result)  # the two are not of one command
+    result["rows"][0]["command"] = "first"
+    assert figures.table(result).endswith("\nfalcon7b: 7.5 × trl-default")
+
+
+def test_the_rate_of_products_is_that_of_each_command() -> None:
+    rows = [
+        {"model": "m", "system": "s", "error": "none", "matmul_tflops": rate, "command": "c"}
+        for rate in (787.4, 781.2, 790.0)
+    ]
+    text = figures.table({"card": "a card", "rows": rows})
+    assert text.endswith("a card, square products at 781 to 790 TFLOP/s")
+    one = figures.table({"card": "a card", "rows": [{**rows[0], "sustained_tflops": 687.0}]})
+    assert one.endswith("at 787 TFLOP/s (687 when kept up for 1.5 s)")
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        ({"card": "another card", "versions": {}, "rows": []}, "figures of another card"),
+        ({"card": train.card(), "versions": {"torch": "1.0"}, "rows": []}, "figures of torch 1.0"),
+        ({"rows": [{"model": "falcon7b"}]}, "not a file of this version's"),
+        ([], "not a file of this version's"),
+    ],
+)
+def test_figures_of_another_machine_are_never_overwritten(
+    tmp_path: Path, found: Any, text: str
+) -> None:
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(found))
+    with pytest.raises(UsageError, match=text):
+        run_tiny(tmp_path)
+    assert json.loads(path.read_text()) == found
+
+
+# --- what is published -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["train.json", "cpu/train.json"])
 def test_the_readme_shows_the_committed_figures(name: str) -> None:
     root = Path(__file__).resolve().parents[1]
     result = json.loads((root / "results" / "bench" / name).read_text(encoding="utf-8"))
-    assert train.table(result) in (root / "README.md").read_text(encoding="utf-8")
-    assert result["command"] in (root / "README.md").read_text(encoding="utf-8")
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert figures.table(result) in readme
+    for row in result["rows"]:
+        assert row["command"] in readme
+        assert row["repeats"] >= 3
+        assert "error" not in row
+
+
+def test_the_readme_shows_the_committed_times_of_scoring() -> None:
+    root = Path(__file__).resolve().parents[1]
+    result = json.loads((root / "results" / "bench" / "score.json").read_text(encoding="utf-8"))
+    assert score.table(result) in (root / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_time_of_scoring_is_the_median_of_its_runs_with_their_spread() -> None:
+    row = score.row_of("chrf", "sacrebleu", 40, [3.0, 8.0, 4.0], ours=[2.0, 1.0, 9.0])
+    assert (row.seconds, row.seconds_min, row.seconds_max) == (4.0, 3.0, 8.0)
+    assert (row.pages_per_second, row.ratio) == (10.0, 2.0)
+    assert score.row_of("chrf", "harness", 40, [2.0, 1.0, 9.0]).ratio is None
+
+
+def test_few_pages_leave_out_the_long_part() -> None:
+    said: list[str] = []
+    rows = score._peers(arms(1)[0], said.append, 1)
+    assert said == ["the same, 2,000 words: left out, so few pages do not have as many"]
+    seconds = {row.part: row.seconds for row in rows if row.system == "harness"}
+    assert seconds.keys() == {"rouge1, 2, L, Lsum", "chrf", "bleu"}
+    for row in rows:
+        if row.system != "harness":
+            assert row.ratio == row.seconds / seconds[row.part]
 
 
 # --- the peer --------------------------------------------------------------------------------
@@ -223,6 +419,9 @@ def test_an_unknown_shape_is_refused() -> None:
     [
         (["--models", "nosuch"], "nosuch"),
         (["--steps", "2"], "--steps"),
+        (["--models", "falcon7b", "gemma3-270m"], "gemma3-270m"),
+        (["--models", "falcon7b", "--systems", "trl-*"], "--systems trl-*"),
+        (["--repeats", "0"], "--repeats"),
         (["--against", "axolotl"], "--against"),
     ],
 )

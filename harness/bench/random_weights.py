@@ -17,22 +17,27 @@ SHAPES = Path(__file__).with_name("shapes.toml")
 TINY = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 512}
 
 
-def shaped(name: str, tiny: bool) -> Base:
-    """The model `name` with values drawn from N(0, 0.02), linears in NF4 with double quantisation.
-
-    tiny: two narrow layers instead, to try the benchmark anywhere. Raises UsageError where no
-    shape is known.
-    """
+def shape_of(name: str) -> dict[str, Any]:
+    """The configuration's values of the model `name`. Raises UsageError where they are unknown."""
     shapes = tomllib.loads(SHAPES.read_text(encoding="utf-8"))
     if name not in shapes:
         raise UsageError(
             f"bench train knows no shape of {name}; give its weights with --weights {name}=DIR "
             f"or name one of {', '.join(shapes)}."
         )
+    return dict(shapes[name])
+
+
+def shaped(name: str, tiny: bool) -> Base:
+    """The model `name` with values drawn from N(0, 0.02), linears in NF4 with double quantisation.
+
+    tiny: two narrow layers instead, to try the benchmark anywhere. Raises UsageError where no
+    shape is known.
+    """
+    values = shape_of(name)
     from transformers import AutoConfig, AutoModelForCausalLM
 
     use_plain_linears()
-    values = dict(shapes[name])
     kind = values.pop("model_type")
     if tiny:
         values |= {key: value for key, value in TINY.items() if key in values}

@@ -46,10 +46,11 @@ def require() -> None:
 def run(
     base: Base, samples: Sequence[TokenSample], lora: LoraSettings, how: Settings, warm: int
 ) -> dict[str, Any]:
-    """Train one epoch over `samples`; tokens a second of the steps after the first `warm`.
+    """Train one epoch over `samples`, and measure the whole steps after the first `warm`.
 
-    Returns real tokens a second, the share of positions that hold one, and the last loss. Raises
-    torch.OutOfMemoryError where it does not fit.
+    Returns real tokens a second by the wall, from one moment at which the device has done all that
+    it was given to another; of those steps the share of positions that hold a token; and the last
+    loss. Raises torch.OutOfMemoryError where it does not fit, ValueError where no step is left.
     """
     with quiet():
         import datasets
@@ -60,12 +61,17 @@ def run(
     datasets.disable_progress_bars()
 
     class Watch(TrainerCallback):  # type: ignore[misc]
-        times: list[float] = []  # noqa: RUF012 (made anew with the class)
+        times: dict[int, float] = {}  # noqa: RUF012 (made anew with the class)
 
-        def on_step_end(self, *arguments: Any, **named: Any) -> None:
-            if cuda:
-                torch.cuda.synchronize()
-            self.times.append(time.perf_counter())
+        def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+            if state.global_step in (warm, last()):
+                if cuda:
+                    torch.cuda.synchronize()
+                self.times[state.global_step] = time.perf_counter()
+
+    def last() -> int:
+        """The last whole step: what is left over after it is less work than a step."""
+        return len(trainer.train_dataset) // (how.batch * how.accumulation)
 
     adapter = Adapter.attach(base, lora, 0)
     columns: dict[str, list[Any]] = {"input_ids": [list(s.ids) for s in samples]}
@@ -111,13 +117,17 @@ def run(
             trainer.data_collator = collate
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(Watch())
+            if last() <= warm:
+                raise ValueError(
+                    f"{len(samples)} rows make {last()} steps, and {warm} do not count"
+                )
             trainer.train()
-        times, each = Watch.times, how.accumulation
-        tokens = sum(real[warm * each : len(times) * each])
+        counted = slice(warm * how.accumulation, last() * how.accumulation)
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         return {
-            "tokens_per_second": tokens / (times[-1] - times[warm - 1]),
-            "packing_efficiency": sum(real) / sum(whole),
+            "tokens_per_second": sum(real[counted]) / (Watch.times[last()] - Watch.times[warm]),
+            "steps": last() - warm,
+            "packing_efficiency": sum(real[counted]) / sum(whole[counted]),
             "loss": losses[-1],
         }
     finally:
