@@ -157,6 +157,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help=f"show the steps of trainings there too: {', '.join(SINKS)}",
     )
+    run.add_argument(
+        "--verify",
+        action="store_true",
+        help="hash weights and data in the caches anew, and mend what is damaged",
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
 
     _add_scoring(verbs)
@@ -405,6 +410,7 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
         weights=_pairs("--weights", arguments.weights),
         max_memory=arguments.max_memory,
         report_to=tuple(dict.fromkeys(arguments.report_to)),
+        verify=arguments.verify,
         registry=arguments.registry,
         runs=arguments.runs,
         results=arguments.results,
