@@ -103,9 +103,8 @@ class Seal:
             write(f"hashing {file} ({stamp[0] / 2**30:.1f} GiB)")
         sha256 = file_digest(file)
         settled = _stamp(file) == stamp and time.time_ns() - max(stamp[1:3]) > _FRESH_NS
-        self.forget(name)
-        if settled:
-            self._entries[name], self._changed = (stamp, sha256), True
+        # A stamp that is not yet to be trusted is kept as one that fits no file.
+        self._entries[name], self._changed = (stamp if settled else [], sha256), True
         return sha256
 
 
