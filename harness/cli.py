@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         help="training seeds (default: 0)",
     )
     run.add_argument("--limit", type=_count(1), metavar="N", help="ask at most N held-out prompts")
-    run.add_argument("--max-steps", type=_count(1), metavar="N", help="optimiser steps at most")
+    run.add_argument(
+        "--max-steps", type=_count(1), metavar="N", help="optimiser steps, whatever the epochs"
+    )
     run.add_argument("--epochs", type=_positive, metavar="X", help="passes over the training part")
     run.add_argument(
         "--data",
@@ -161,6 +163,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SINK",
         default=[],
         help=f"show the steps of trainings there too: {', '.join(SINKS)}",
+    )
+    run.add_argument(
+        "--verify",
+        action="store_true",
+        help="hash weights and data in the caches anew, and mend what is damaged",
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
 
@@ -452,6 +459,7 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
         weights=_pairs("--weights", arguments.weights),
         max_memory=arguments.max_memory,
         report_to=tuple(dict.fromkeys(arguments.report_to)),
+        verify=arguments.verify,
         registry=arguments.registry,
         runs=arguments.runs,
         results=arguments.results,

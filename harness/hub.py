@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 import threading
@@ -16,18 +15,42 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import MissingError, StorageError
+from harness.models.folder import (
+    OTHER_FORMATS,
+    READ_BESIDE_WEIGHTS,
+    UnfitError,
+    is_whole,
+    read_files,
+    weight_files,
+)
+from harness.seals import cached_seal
 
 Kind = Literal["model", "dataset"]
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 PROBE_SECONDS = 1.5
+MODEL_FILES = [*READ_BESIDE_WEIGHTS, "*.safetensors", "*.safetensors.index.json"]
+"""What is downloaded of a model. Weights in any other format are not loaded: they can hold code."""
+
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def home() -> Path:
     """The folder of the hub's libraries: $HF_HOME or the system's cache."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("HF_HOME") or Path(base) / "huggingface").expanduser()
+    return _expanded(os.environ.get("HF_HOME") or f"{base}/huggingface")
+
+
+def cache_folder() -> Path:
+    """Where snapshots are, by the rules of `huggingface_hub.constants`, read when asked."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if given := os.environ.get(name):
+            return _expanded(given)
+    return home() / "hub"
+
+
+def _expanded(path: str) -> Path:
+    return Path(os.path.expandvars(os.path.expanduser(path)))
 
 
 def token() -> str | None:
@@ -36,8 +59,9 @@ def token() -> str | None:
         if value := os.environ.get(name):
             return value
     try:
-        path = os.environ.get("HF_TOKEN_PATH") or home() / "token"
-        return Path(path).read_text(encoding="utf-8").strip() or None
+        given = os.environ.get("HF_TOKEN_PATH")
+        path = _expanded(given) if given else home() / "token"
+        return path.read_text(encoding="utf-8").strip() or None
     except OSError:
         return None
 
@@ -48,55 +72,178 @@ def cached_snapshot(repo: str, revision: str, kind: Kind) -> Path | None:
     A snapshot is whole when no download of the repository is left half-done, and a model's when
     config and every safetensors file that its index names are there.
     """
-    root = Path(os.environ.get("HF_HUB_CACHE") or home() / "hub").expanduser()
-    folder = root / f"{kind}s--{repo.replace('/', '--')}"
+    snapshot = _snapshot(repo, revision, kind)
     try:
-        reference = folder / "refs" / revision
-        commit = reference.read_text().strip() if reference.is_file() else revision
-        snapshot = folder / "snapshots" / commit
-        if not snapshot.is_dir() or any(folder.glob("blobs/*.incomplete")):
-            return None
-        if kind == "model" and not _has_weights(snapshot):
+        if snapshot is None or (kind == "model" and not is_whole(snapshot)):
             return None
         return snapshot if any(snapshot.iterdir()) else None
     except OSError:
         return None
 
 
-def _has_weights(snapshot: Path) -> bool:
-    if not (snapshot / "config.json").exists():
-        return False
+def _snapshot(repo: str, revision: str, kind: Kind) -> Path | None:
+    """The folder of a snapshot that no download is left half-done of, or None."""
+    folder = cache_folder() / f"{kind}s--{repo.replace('/', '--')}"
     try:
-        index = json.loads((snapshot / "model.safetensors.index.json").read_bytes())
-        return all((snapshot / name).exists() for name in set(index["weight_map"].values()))
-    except FileNotFoundError:
-        return any(snapshot.glob("*.safetensors"))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return False
+        reference = folder / "refs" / revision
+        commit = reference.read_text().strip() if reference.is_file() else revision
+        snapshot = folder / "snapshots" / commit
+        if not snapshot.is_dir() or any(folder.glob("blobs/*.incomplete")):
+            return None
+        return snapshot
+    except (OSError, ValueError):
+        return None
+
+
+def unfit(repo: str, revision: str) -> str | None:
+    """Why the cached snapshot of a model cannot be loaded, as one sentence, or None."""
+    snapshot = _snapshot(repo, revision, "model")
+    try:
+        if snapshot is not None:
+            read_files(snapshot)
+    except UnfitError as fault:
+        return f"{repo} in the hub's cache ({snapshot}) {fault}"
+    except OSError as error:
+        return f"{repo} in the hub's cache ({snapshot}) cannot be read ({error.strerror})."
+    return None
+
+
+def incomplete(repo: str, revision: str) -> str | None:
+    """What a model's snapshot in the cache holds in place of weights that are loaded, or None."""
+    snapshot = _snapshot(repo, revision, "model")
+    try:
+        if snapshot is not None and any(snapshot.iterdir()):
+            weight_files(snapshot)
+    except UnfitError as fault:
+        return f"{repo} in the hub's cache ({snapshot}) {fault}"
+    except OSError:
+        return None
+    return None
+
+
+def damaged(snapshot: Path, kind: Kind, *, verify: bool = False) -> list[str]:
+    """The files of a cached snapshot that are not what was downloaded, by their names.
+
+    Each is hashed when it is first seen, and again where its size or times have changed.
+    verify: hash all.
+    """
+    names: list[str] = []
+    if kind == "model":
+        with suppress(UnfitError):
+            names = read_files(snapshot)
+    if not names:  # a data set, or a model of which a damaged file hides what is read
+        names = sorted(
+            f.relative_to(snapshot).as_posix() for f in snapshot.rglob("*") if not f.is_dir()
+        )
+    seal = cached_seal(snapshot)
+    found = seal.damaged(names, verify=verify)
+    seal.save()
+    return found
 
 
 def fetch(
-    repo: str, revision: str, kind: Kind, local_copy: str, say: Callable[[str], None]
+    repo: str,
+    revision: str,
+    kind: Kind,
+    local_copy: str,
+    say: Callable[[str], None],
+    *,
+    verify: bool = False,
 ) -> Path:
-    """The folder of a snapshot of `repo`, from the cache or downloaded into it.
+    """The folder of a snapshot of `repo`, from the cache or downloaded into it, and checked.
 
     Once it is there its commit stays the same, so that what is keyed by it does too.
     local_copy: the option that takes a local copy instead, for the sentence of an error.
-    Raises MissingError (not to be had), StorageError (no room for it).
+    verify: hash all files of it, whatever their times say.
+    Raises MissingError (not to be had, or damaged), StorageError (no room for it).
     """
-    if found := cached_snapshot(repo, revision, kind):
+    mend = f"give a local copy with {local_copy}"
+    found, faulty = check(repo, revision, kind, local_copy, say, verify=verify)
+    if found is not None and not faulty:
         return found
+    if found is not None:
+        revision = found.name
+        _drop(found, faulty)
+    say(f"downloading {repo}")
+    _download(repo, revision, kind, mend)
+    found = cached_snapshot(repo, revision, kind)
+    if found is None:
+        why = unfit(repo, revision) or _formats(repo, revision) if kind == "model" else None
+        why = why or f"{repo} at revision {revision} has no config.json or no safetensors"
+        raise MissingError(f"{why.rstrip('.')}; {mend}.")
+    if faulty := damaged(found, kind):
+        raise MissingError(
+            f"{repo}: {_listed(faulty)} is damaged again after a download; check the disk under "
+            f"{cache_folder()}, or {mend}."
+        )
+    return found
+
+
+def check(
+    repo: str,
+    revision: str,
+    kind: Kind,
+    local_copy: str,
+    say: Callable[[str], None],
+    *,
+    verify: bool = False,
+) -> tuple[Path | None, list[str]]:
+    """The cached snapshot, or None, and its damaged files, which `fetch` would download again.
+
+    Raises MissingError where something has to be downloaded and the hub is not within reach.
+    """
+    found = cached_snapshot(repo, revision, kind)
+    faulty = [] if found is None else damaged(found, kind, verify=verify)
+    mend = f"give a local copy with {local_copy}"
+    if found is None:
+        if not reachable():
+            raise MissingError(
+                f"{repo} is not in the cache, and the hub is not within reach; {mend}."
+            )
+    elif faulty:
+        if not reachable():
+            raise MissingError(
+                f"{repo}: {_listed(faulty)} in the hub's cache ({found}) is not what was "
+                f"downloaded, and the hub is not within reach; connect to it, or {mend}."
+            )
+        say(f"{repo}: {_listed(faulty)} in the hub's cache is damaged and downloaded again")
+    return found, faulty
+
+
+def _listed(names: list[str]) -> str:
+    """The first of the names, and how many more there are."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _drop(snapshot: Path, names: list[str]) -> None:
+    """Remove files of a snapshot and the blobs that they link to, so that they are had anew."""
+    seal = cached_seal(snapshot)
+    for name in names:
+        file = snapshot / name
+        blob = Path(os.path.realpath(file))
+        with suppress(OSError):
+            if file.is_symlink() and blob.parent.name == "blobs":
+                blob.unlink()
+        with suppress(OSError):
+            file.unlink()
+        seal.forget(name)
+    seal.save()
+
+
+def _download(repo: str, revision: str, kind: Kind, mend: str) -> None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError
 
-    mend = f"give a local copy with {local_copy}"
-    if not reachable():
-        raise MissingError(f"{repo} is not in the cache, and the hub is not within reach; {mend}.")
-    say(f"downloading {repo}")
-    # Weights in any other format are not loaded: they can hold code.
-    wanted = ["*.json", "*.safetensors", "*.model", "*.txt"] if kind == "model" else None
+    wanted, unwanted = (MODEL_FILES, "*/*") if kind == "model" else (None, None)
     try:
-        snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=wanted)
+        snapshot_download(
+            repo,
+            repo_type=kind,
+            revision=revision,
+            allow_patterns=wanted,
+            ignore_patterns=unwanted,
+            cache_dir=cache_folder(),
+        )
     except GatedRepoError as error:
         raise MissingError(
             f"{repo} is gated and your token has no access; accept its licence at "
@@ -111,17 +258,27 @@ def fetch(
         raise MissingError(
             f"{repo} could not be downloaded ({type(error).__name__}); try again, or {mend}."
         ) from error
-    found = cached_snapshot(repo, revision, kind)
-    if found is None:
-        raise MissingError(
-            f"{repo} at revision {revision} has no config.json or no safetensors; {mend}."
-        )
-    return found
+
+
+def _formats(repo: str, revision: str) -> str | None:
+    """That a repository has its weights in formats that are not loaded, where that is so."""
+    from fnmatch import fnmatchcase
+
+    from huggingface_hub import list_repo_files
+
+    with suppress(Exception):  # the sentence without this knowledge is right too
+        for name in list_repo_files(repo, revision=revision):
+            if any(fnmatchcase(name, pattern) for pattern in OTHER_FORMATS):
+                return (
+                    f"{repo} at revision {revision} has {name} and no safetensors; other formats "
+                    "can hold code and are not loaded"
+                )
+    return None
 
 
 def offline() -> bool:
-    """Whether the user has switched the hub off (HF_HUB_OFFLINE, HF_DATASETS_OFFLINE)."""
-    names = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+    """Whether the user has switched the hub off (HF_HUB_OFFLINE and its like)."""
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
     return any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in names)
 
 

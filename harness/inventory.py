@@ -14,8 +14,8 @@ from harness.config.registry import Registry
 from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
 from harness.data.load import available
 from harness.hub import reachable, token
-from harness.machine import available_memory, cpu_has_bf16, has_gpu
-from harness.models.locate import cache_dir, missing
+from harness.machine import available_memory, cache_dir, cpu_has_bf16, has_gpu
+from harness.models.locate import missing
 from harness.plan import environment
 from harness.run_list import runs_table
 from harness.scorers import describe, metric_names

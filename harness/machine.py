@@ -6,7 +6,18 @@ import ctypes
 import os
 import shutil
 from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+
+@cache
+def version_of(package: str) -> str:
+    """The installed version of a Python package, or "absent"."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def has_gpu() -> bool:
@@ -14,6 +25,14 @@ def has_gpu() -> bool:
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
         return False
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def cache_dir() -> Path:
+    """The user's cache folder of this project: $HARNESS_CACHE or the system's usual place."""
+    if given := os.environ.get("HARNESS_CACHE"):
+        return Path(given).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
+    return Path(base).expanduser() / "harness"
 
 
 def available_memory() -> int | None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from harness.config.registry import Registry, printable
 from harness.config.schema import ModelConfig, RecipeConfig, ScriptedSource, TaskConfig
-from harness.data.hub import fetch_snapshot
+from harness.data.hub import check_snapshot, fetch_snapshot
 from harness.data.load import available
 from harness.errors import MissingError, UsageError
 from harness.generation.scripted import ScriptedEngine
@@ -56,18 +56,19 @@ def preflight(options: Options) -> None:
             ScriptedEngine(Path(options.weights.get(model.name) or model.source.path or ""))
 
 
-def fetch(options: Options, say: Callable[[str], None]) -> None:
+def fetch(options: Options, say: Callable[[str], None], *, dry: bool = False) -> None:
     """Download what the command takes from the hub, before runs are keyed by its commit.
 
-    Raises MissingError or StorageError.
+    dry: say what would be, and do nothing. Raises MissingError or StorageError.
     """
     registry = Registry(options.registry)
     models = [registry.model(name) for name in options.models]
     for model in models:
-        ensure(model, options.weights.get(model.name), say)
+        ensure(model, options.weights.get(model.name), say, verify=options.verify, dry=dry)
     for task in _tasks(registry, options, models):
         if task.data.hub is not None and task.name not in options.data:
-            fetch_snapshot(task, say)
+            have = check_snapshot if dry else fetch_snapshot
+            have(task, say, verify=options.verify)
 
 
 def _tasks(registry: Registry, options: Options, models: Sequence[ModelConfig]) -> list[TaskConfig]:

@@ -225,6 +225,15 @@ class RunFolder:
         Raises StorageError where the copy cannot be written.
         """
         self._need_lock()
+        for folder, entry in self.elsewhere(name, key):
+            files = entry["files"]
+            if all(self._copy(folder / file, self.path / file, files[file]) for file in files):
+                self._record(name, {**entry, "adopted_from": folder.name})
+                return True
+        return False
+
+    def elsewhere(self, name: str, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The other runs that `adopt` may take the stage from: folder and manifest's entry."""
         for path in sorted(self.path.parent.glob(f"*/{MANIFEST}")):
             folder = path.parent
             manifest = None if folder == self.path else _read_manifest(path)
@@ -232,12 +241,8 @@ class RunFolder:
             if not entry or entry["key"] != key or first_link(folder) is not None:
                 continue
             files = entry["files"]
-            if all(digest_or_none(folder / file) == files[file] for file in files) and all(
-                self._copy(folder / file, self.path / file, files[file]) for file in files
-            ):
-                self._record(name, {**entry, "adopted_from": folder.name})
-                return True
-        return False
+            if all(digest_or_none(folder / file) == files[file] for file in files):
+                yield folder, entry
 
     def stage_dir(self, name: str, key: str) -> Path:
         """A folder for the partial work of stage `name` under `key` (journals, checkpoints).
@@ -246,13 +251,17 @@ class RunFolder:
         is removed, so that work of two keys never mixes. Raises StorageError.
         """
         self._need_lock()
-        folder = self.path / _SCRATCH / _part(name) / _part(key[:16])
+        folder = self.scratch(name, key)
         with storing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for other in folder.parent.iterdir():
                 if other != folder:
                     remove(other)
         return folder
+
+    def scratch(self, name: str, key: str) -> Path:
+        """Where `stage_dir` is, or would be; nothing is made."""
+        return self.path / _SCRATCH / _part(name) / _part(key[:16])
 
     def finish(self, status: Status, facts: dict[str, Any] | None = None) -> None:
         """Set the run's status and add to its facts; partial work goes once the run is done.

@@ -178,14 +178,12 @@ def _serve(imports: list[str]) -> None:
         # Set before any work: a pool of threads does not outlive a fork.
         torch.set_num_threads(1)
     if imports:
-        from harness.plan import code
+        from harness.plan import CODE, code
         from harness.stages.report import commit
 
         commit()  # one answer for all children, whatever happens to the checkout meanwhile
-        code("data", "records.py")
-        code("models", "training", "generation", "tokens.py", "data/pack.py", "data/prompt.py")
-        code("scorers", "records.py", "data/nearest.py")
-        code("statistics.py", "reports", "stages")
+        for parts in CODE.values():
+            code(*parts)
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

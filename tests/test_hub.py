@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import socket
 import time
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from harness import hub
+from harness import hub, seals
 from harness.config.registry import Registry
 from harness.config.schema import HubSource, ModelConfig
 from harness.data import load as data
+from harness.data.hub import fetch_snapshot
 from harness.data.identity import identity
 from harness.errors import MissingError, StorageError
 from harness.hub import cached_snapshot, fetch
@@ -28,8 +30,10 @@ COMMIT = "c" * 40
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty hub cache, and a hub that is switched off."""
-    for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"):
+    names = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return tmp_path / "hf" / "hub"
@@ -144,6 +148,117 @@ def test_a_download_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: "")
     with pytest.raises(MissingError, match=r"no config\.json or no safetensors"):
         fetch("o/m", "main", "model", option, lambda line: None)
+
+
+def blobs(cache: Path, repo: str, files: dict[str, bytes]) -> Path:
+    """A snapshot as a download leaves it: blobs named by SHA-256 (tensors) or git's SHA-1."""
+    snapshot = put(cache, "model", repo, {})
+    for name, content in files.items():
+        header = f"blob {len(content)}\0".encode()
+        large = name.endswith(".safetensors")
+        named = hashlib.sha256(content) if large else hashlib.sha1(header + content)
+        blob = snapshot.parents[1] / "blobs" / named.hexdigest()
+        blob.write_bytes(content)
+        if not (snapshot / name).exists():
+            (snapshot / name).symlink_to(blob)
+    return snapshot
+
+
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "tokenizer.json": b"{}",
+    "model.safetensors": b"tensors" * 1000,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_damaged_snapshot_is_downloaded_again_or_named(
+    name: str, seen: bool, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it was damaged before it was first seen (the blob's name tells) or since."""
+    import huggingface_hub
+
+    model = ModelConfig(name="m", parameters=1, source=HubSource(kind="hub", repo="o/m"))
+    snapshot = blobs(cache, "o/m", FILES)
+    said: list[str] = []
+    if seen:
+        time.sleep(0.06)
+        ensure(model, None, said.append)
+    blob = (snapshot / name).resolve()
+    blob.write_bytes(FILES[name][:-1] + b"?")
+    with pytest.raises(MissingError, match=rf"o/m: {name} in the hub's cache .* give a local copy"):
+        ensure(model, None, said.append)
+    assert said == []
+
+    asked: dict[str, Any] = {}
+
+    def download(repo: str, **settings: Any) -> str:
+        asked.update(settings)
+        assert not blob.exists()
+        assert not (snapshot / name).is_symlink()
+        return str(blobs(cache, repo, FILES))
+
+    monkeypatch.setattr(hub, "reachable", lambda: True)
+    monkeypatch.setattr("harness.models.locate.reachable", lambda: True)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    ensure(model, None, said.append, dry=True)
+    assert said == [f"o/m: {name} in the hub's cache is damaged and downloaded again"]
+    assert not asked
+    ensure(model, None, said.append)
+    assert asked["revision"] == COMMIT  # the one that the runs are keyed by, not today's
+    assert said[1:] == [said[0], "downloading o/m"]
+    assert blob.read_bytes() == FILES[name]
+    ensure(model, None, lambda line: pytest.fail("it is whole"))
+
+
+def test_a_bit_of_a_snapshot_that_no_time_tells_of_is_found_with_verify(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ModelConfig(name="m", parameters=1, source=HubSource(kind="hub", repo="o/m"))
+    snapshot = blobs(cache, "o/m", FILES)
+    time.sleep(0.06)
+    ensure(model, None, lambda line: None)
+    tensors = snapshot / "model.safetensors"
+    stamp, before = seals._stamp, seals._stamp(tensors)
+    tensors.write_bytes(b"Tensors" + FILES[tensors.name][7:])
+    monkeypatch.setattr(seals, "_stamp", lambda f: before if f == tensors else stamp(f))
+    ensure(model, None, lambda line: None)
+    with pytest.raises(MissingError, match=r"model\.safetensors in the hub's cache"):
+        ensure(model, None, lambda line: None, verify=True)
+
+
+def test_a_damaged_data_set_is_named(cache: Path) -> None:
+    task = Registry().task("html_alpaca")
+    snapshot = put(cache, "dataset", "ttbui/html_alpaca", {"data.json": rows()})
+    time.sleep(0.06)
+    fetch_snapshot(task, lambda line: None)
+    (snapshot / "data.json").write_bytes(rows()[:-9])
+    with pytest.raises(MissingError, match=r"data\.json in the hub's cache"):
+        fetch_snapshot(task, lambda line: None)
+
+
+def test_a_snapshot_without_safetensors_is_named_as_such(cache: Path) -> None:
+    model = ModelConfig(name="m", parameters=1, source=HubSource(kind="hub", repo="o/m"))
+    put(cache, "model", "o/m", {"config.json": FILES["config.json"], "pytorch_model.bin": b"x"})
+    fault = missing(model, None)
+    assert fault is not None
+    assert "has only pytorch_model.bin; other formats can hold code" in fault
+    index = b'{"weight_map": {"a": "../x.safetensors"}}'
+    put(cache, "model", "o/n", {**FILES, "model.safetensors.index.json": index})
+    model = ModelConfig(name="n", parameters=1, source=HubSource(kind="hub", repo="o/n"))
+    assert missing(model, None) is None  # the index is not read beside the whole file
+    (cache / "models--o--n" / "snapshots" / COMMIT / "model.safetensors").unlink()
+    assert "has weights elsewhere" in (missing(model, None) or "")
+
+
+def test_the_older_name_of_the_caches_variable_is_heeded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "there", "model", "o/m", FILES)
+    assert cached_snapshot("o/m", "main", "model") is None
+    monkeypatch.setenv("HUGGINGFACE_HUB_CACHE", str(tmp_path / "there"))
+    assert cached_snapshot("o/m", "main", "model") is not None
 
 
 def test_a_hub_that_cannot_be_had_is_said_quickly(monkeypatch: pytest.MonkeyPatch) -> None:

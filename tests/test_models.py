@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness import seals
 from harness.config.registry import Registry
 from harness.config.schema import GgufPackageSource, LocalSource, ModelConfig
 from harness.errors import AdapterError, MissingError, RunError
@@ -18,8 +21,17 @@ from harness.models import convert
 from harness.models.convert import ensure_converted
 from harness.models.families import use_plain_linears
 from harness.models.load import load_base, pick_dtype, quantized_linears
-from harness.models.locate import converted_folder, locate, missing
+from harness.models.locate import converted_folder, is_converted, locate, missing
 from tests.tiny import FAMILIES, save_tiny
+
+
+@pytest.fixture(autouse=True)
+def cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the test's own, but for the one that converts once a machine."""
+    if "embedded" not in request.node.name:
+        path = request.getfixturevalue("tmp_path") / "harness-cache"
+        monkeypatch.setenv("HARNESS_CACHE", str(path))
+
 
 CPU = not torch.cuda.is_available()
 
@@ -110,9 +122,85 @@ def test_unusable_folders_are_named_with_the_mend(tmp_path: Path) -> None:
         assert sentence in fault
         assert "\n" not in fault
         (good / name).write_bytes(kept)
-    (good / "config.json").write_text("[" * 100_000)
-    assert "not a model's configuration" in (missing(local(good), None) or "")
     assert "not a folder" in (missing(local(tmp_path / "absent"), None) or "")
+
+
+def test_what_is_in_a_folder_in_place_of_the_weights_is_named(tmp_path: Path) -> None:
+    """Each fault as it is: another format, a value of a wrong type, a file from elsewhere."""
+    good = save_tiny(tmp_path / "good", "llama")
+    tensors = good / "model.safetensors"
+    index = "model.safetensors.index.json"
+
+    def fault(files: dict[str, Any], *, without: str = "") -> str:
+        kept = {name: (good / name).read_bytes() for name in files if (good / name).exists()}
+        for name, content in files.items():
+            (good / name).write_text(content if isinstance(content, str) else json.dumps(content))
+        if without:
+            (good / without).rename(tmp_path / "aside")
+        found = missing(local(good), None)
+        if without:
+            (tmp_path / "aside").rename(good / without)
+        for name in files:
+            (good / name).unlink()
+        for name, content in kept.items():
+            (good / name).write_bytes(content)
+        assert found is not None
+        assert "\n" not in found
+        return found
+
+    said = fault({"pytorch_model.bin": "x", "training_args.bin": "x"}, without=tensors.name)
+    assert "has only pytorch_model.bin; other formats can hold code" in said
+    assert "convert the weights to safetensors" in said
+    said = fault({"other.safetensors": "x"}, without=tensors.name)
+    assert "has *.safetensors but no model.safetensors" in said
+    for shards, words in (
+        ({"a": "sub/x.safetensors"}, "has weights elsewhere"),
+        ({"a": "../x.safetensors"}, "put all files of the model into the one folder"),
+        ({"a": str(tensors)}, "has weights elsewhere"),
+        ({"a": 1}, "whose weight_map is a number and not the name of a file"),
+        (["a"], "whose weight_map is a list and not a table"),
+        ({}, "whose weight_map is an empty object"),
+        ({"a": "x-2.safetensors"}, "lacks x-2.safetensors, which model.safetensors.index.json"),
+    ):
+        assert words in fault({index: {"weight_map": shards}}, without=tensors.name)
+    config = json.loads((good / "config.json").read_text())
+    for key, value, words in (
+        ("model_type", 5, "model_type is a number and not text"),
+        ("vocab_size", "258", "vocab_size is text and not a whole number"),
+        ("vocab_size", True, "vocab_size is true or false and not a whole number"),
+        ("eos_token_id", ["</s>"], "eos_token_id is a list and not a token's id"),
+        ("transformers_weights", "m.bin", "transformers_weights is text and not a .safetensors"),
+        ("transformers_weights", "../m.safetensors", "has weights elsewhere"),
+    ):
+        assert words in fault({"config.json": {**config, key: value}})
+    assert "that is a list and not an object" in fault({"config.json": [1]})
+    assert "config.json that is not JSON" in fault({"config.json": "[" * 100_000})
+    assert "without model_type" in fault({"config.json": {"a": 1}})
+    assert "eos_token_id is text" in fault({"generation_config.json": {"eos_token_id": "0"}})
+    assert "holds an adapter" in fault({"adapter_config.json": {}})
+    assert missing(local(good), None) is None
+
+
+def test_links_of_a_users_folder_are_hashed_as_what_they_lead_to(tmp_path: Path) -> None:
+    good = save_tiny(tmp_path / "good", "llama")
+    plain = locate(local(good), None).identity
+    elsewhere = (good / "model.safetensors").rename(tmp_path / "tensors")
+    (good / "model.safetensors").symlink_to(elsewhere)
+    assert locate(local(good), None).identity == plain
+    elsewhere.write_bytes(elsewhere.read_bytes()[:-1] + b"\x7f")
+    assert locate(local(good), None).identity != plain
+
+
+def test_the_file_that_a_configuration_names_is_the_one_that_is_keyed(tmp_path: Path) -> None:
+    good = save_tiny(tmp_path / "good", "llama")
+    config = json.loads((good / "config.json").read_text())
+    (good / "model.safetensors").rename(good / "mine.safetensors")
+    (good / "config.json").write_text(
+        json.dumps({**config, "transformers_weights": "mine.safetensors"})
+    )
+    identity = locate(local(good), None).identity
+    assert "mine.safetensors" in identity
+    assert load(good).name == "tiny"
 
 
 def test_damaged_weights_are_one_sentence(tmp_path: Path) -> None:
@@ -162,6 +250,67 @@ def test_a_file_that_is_not_the_pinned_one_is_refused(
         ensure_converted(source, lambda line: None)
     assert not converted_folder(source).exists()
     assert [f.name for f in converted_folder(source).parent.iterdir() if f.is_dir()] == []
+
+
+def test_a_damaged_conversion_is_made_again_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = GgufPackageSource(
+        kind="gguf-package",
+        package="p",
+        module="fake_weights",
+        file="m.gguf",
+        sha256=hashlib.sha256(b"model").hexdigest(),
+    )
+    chunk = tmp_path / "part"
+    chunk.write_bytes(b"model")
+    package = SimpleNamespace(chunk_paths=lambda: [chunk])
+    monkeypatch.setitem(sys.modules, "fake_weights", package)  # type: ignore[arg-type]
+
+    def write(gguf: Path, target: Path) -> None:
+        target.mkdir()
+        (target / "config.json").write_text("{}")
+        (target / "model.safetensors").write_bytes(gguf.read_bytes() * 100)
+
+    monkeypatch.setattr(convert, "_convert", write)
+    said: list[str] = []
+
+    def again(*, verify: bool = False) -> list[str]:
+        said.clear()
+        folder = ensure_converted(source, said.append, verify=verify)
+        assert folder == converted_folder(source)
+        assert (folder / "model.safetensors").read_bytes() == b"model" * 100
+        names = {f.name for f in folder.parent.iterdir()}
+        assert names <= {folder.name, f"{folder.name}.lock"}  # nothing half-made is left
+        return said
+
+    assert not is_converted(source)
+    assert len(again()) == 1
+    assert is_converted(source)
+    assert again() == again(verify=True) == []
+    folder = converted_folder(source)
+    tensors = folder / "model.safetensors"
+    for damage in (b"", b"model" * 99, b"Model" + b"model" * 99, None):
+        if damage is None:
+            tensors.unlink()
+        else:
+            tensors.write_bytes(damage)
+        first, second = again()
+        assert "model.safetensors was changed or damaged since it was converted" in first
+        assert "converting m.gguf" in second
+    tensors.touch()  # another time, the same content
+    assert again() == []
+    for seal in (b"", b"[]", b"{}"):
+        (folder / "seal.json").write_bytes(seal)
+        assert "seal.json was changed or damaged" in again()[0]
+    # A bit that flipped on the disk, so that neither size nor time tells.
+    stamp, before = seals._stamp, seals._stamp(tensors)
+    tensors.write_bytes(b"Model" + b"model" * 99)
+    monkeypatch.setattr(seals, "_stamp", lambda f: before if f == tensors else stamp(f))
+    said.clear()
+    ensure_converted(source, said.append)
+    assert said == []
+    assert "model.safetensors was changed or damaged" in again(verify=True)[0]
 
 
 def test_the_embedded_model_is_what_its_file_says(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.config.schema import TaskConfig
-from harness.hub import cached_snapshot, fetch, offline, reachable
+from harness.hub import cached_snapshot, check, fetch, offline, reachable
 
 
 def snapshot(task: TaskConfig) -> Path | None:
@@ -14,9 +14,19 @@ def snapshot(task: TaskConfig) -> Path | None:
     return cached_snapshot(task.data.hub or "", task.data.revision or "main", "dataset")
 
 
-def fetch_snapshot(task: TaskConfig, say: Callable[[str], None]) -> Path:
-    """The snapshot, downloaded if need be. Raises MissingError or StorageError."""
-    return fetch(task.data.hub or "", task.data.revision or "main", "dataset", _option(task), say)
+def fetch_snapshot(task: TaskConfig, say: Callable[[str], None], *, verify: bool = False) -> Path:
+    """The snapshot, downloaded if it is not there or damaged. verify: hash all of its files.
+
+    Raises MissingError or StorageError.
+    """
+    name, revision = task.data.hub or "", task.data.revision or "main"
+    return fetch(name, revision, "dataset", _option(task), say, verify=verify)
+
+
+def check_snapshot(task: TaskConfig, say: Callable[[str], None], *, verify: bool = False) -> None:
+    """Say what of the snapshot would be downloaded again. Raises MissingError if it cannot be."""
+    name, revision = task.data.hub or "", task.data.revision or "main"
+    check(name, revision, "dataset", _option(task), say, verify=verify)
 
 
 def problem(task: TaskConfig) -> str | None:

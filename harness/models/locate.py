@@ -7,24 +7,41 @@ and the identity of the weights, which keys every stage that depends on them.
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.schema import GgufPackageSource, HubSource, LocalSource, ModelConfig
+from harness.data.identity import text_digest
 from harness.errors import MissingError
-from harness.files import file_digest
-from harness.hub import cached_snapshot, fetch, reachable, token
-from harness.machine import has_gpu
+from harness.files import digest
+from harness.hub import (
+    cache_folder,
+    cached_snapshot,
+    check,
+    damaged,
+    fetch,
+    incomplete,
+    reachable,
+    token,
+    unfit,
+)
+from harness.machine import cache_dir, has_gpu, version_of
+from harness.models.folder import UnfitError, read_files, weight_files
+from harness.seals import cached_seal
 
 CPU_PARAMETER_LIMIT = 2_000_000_000
 """Above this, training on a CPU takes days: weights so large need a GPU."""
 
-CONVERTED_LAYOUT = 1
+CONVERTED_LAYOUT = 2
 """Raised when the conversion of embedded weights changes what it writes."""
+
+CONVERTERS = ("gguf", "transformers", "torch", "safetensors", "tokenizers")
+"""Libraries whose version decides what a conversion writes."""
+
+CONVERTED_SEAL = "seal.json"
+"""In the converted folder: what its files held when they were written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +52,16 @@ class Located:
     identity: dict[str, str]
 
 
-def cache_dir() -> Path:
-    """The user's cache folder of this project: $HARNESS_CACHE or the system's usual place."""
-    if given := os.environ.get("HARNESS_CACHE"):
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "~/.cache"
-    return Path(base).expanduser() / "harness"
-
-
 def converted_folder(source: GgufPackageSource) -> Path:
-    """Where the safetensors made from an embedded GGUF file are kept."""
-    return cache_dir() / "models" / f"{source.package}-{source.sha256[:12]}-v{CONVERTED_LAYOUT}"
+    """Where the safetensors made from an embedded GGUF file by today's libraries are kept."""
+    made_by = digest([[name, version_of(name)] for name in CONVERTERS])[:8]
+    name = f"{source.package}-{source.sha256[:12]}-v{CONVERTED_LAYOUT}-{made_by}"
+    return cache_dir() / "models" / name
+
+
+def is_converted(source: GgufPackageSource) -> bool:
+    """Whether the converted weights are there; whole or not is seen when they are loaded."""
+    return (converted_folder(source) / CONVERTED_SEAL).is_file()
 
 
 def missing(model: ModelConfig, weights: str | None) -> str | None:
@@ -66,13 +82,15 @@ def missing(model: ModelConfig, weights: str | None) -> str | None:
     if folder is not None:
         return _folder_fault(model.name, Path(folder).expanduser())
     if isinstance(source, GgufPackageSource):
-        if not (converted_folder(source) / "config.json").exists():
+        if not is_converted(source):
             if importlib.util.find_spec(source.module) is None:
                 lacks.append(f"the Python package {source.package}")
                 mends.append(f"pip install {source.package}")
             elif fault := _disk_fault(cache_dir(), 4 * model.parameters):
                 return f"model {model.name}: {fault}"
     elif isinstance(source, HubSource):
+        if fault := _snapshot_fault(source):
+            return f"model {model.name}: {fault}"
         _hub_needs(model, source, lacks, mends)
     if model.needs_gpu and not has_gpu():
         lacks.append("a CUDA GPU")
@@ -83,12 +101,23 @@ def missing(model: ModelConfig, weights: str | None) -> str | None:
     return None
 
 
+def _snapshot_fault(source: HubSource) -> str | None:
+    """Why the snapshot that is in the cache cannot be used, where a download will not mend it."""
+    snapshot = cached_snapshot(source.repo, source.revision, "model")
+    if snapshot is None:  # nothing there, or a part, or other formats only
+        return None if reachable() else incomplete(source.repo, source.revision)
+    fault = unfit(source.repo, source.revision)
+    # A damaged file makes a folder unfit too; `ensure` tells of that one, or mends it.
+    return None if fault is None or damaged(snapshot, "model") else fault
+
+
 def _hub_needs(model: ModelConfig, source: HubSource, lacks: list[str], mends: list[str]) -> None:
     if cached_snapshot(source.repo, source.revision, "model") is not None:
         return
     local = f"give a local copy with --weights {model.name}=DIR"
     if not reachable():
-        lacks.append(f"the weights of {source.repo} (not in the cache, and no hub within reach)")
+        where = f"not in the cache {cache_folder()}, and no hub within reach"
+        lacks.append(f"the weights of {source.repo} ({where})")
         mends.append(local)
         return
     if source.gated and token() is None:
@@ -98,7 +127,7 @@ def _hub_needs(model: ModelConfig, source: HubSource, lacks: list[str], mends: l
             f"or {local}"
         )
         return
-    if fault := _disk_fault(Path(os.environ.get("HF_HOME", "~/.cache")), 2 * model.parameters):
+    if fault := _disk_fault(cache_folder(), 2 * model.parameters):
         lacks.append(f"disk for the download ({fault.rstrip('.')})")
         mends.append("free some, or set HF_HOME to a larger disk")
 
@@ -116,43 +145,55 @@ def _disk_fault(folder: Path, needed: int) -> str | None:
 def _folder_fault(name: str, folder: Path) -> str | None:
     """Why a local folder of weights cannot be used, as one sentence, or None."""
     where = f"model {name}: {folder}"
-    if not folder.is_dir():
-        return f"{where} is not a folder; --weights {name}=DIR wants one with config.json."
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if not isinstance(config, dict) or "model_type" not in config:
-            raise ValueError("no model_type")
-    except FileNotFoundError:
-        return f"{where} has no config.json; save the model there with save_pretrained."
-    except (OSError, ValueError, RecursionError):
-        return f"{where}/config.json is not a model's configuration; save the model there anew."
-    tensors = sorted(folder.glob("*.safetensors"))
-    if not tensors:
-        return f"{where} has no *.safetensors (other formats are not loaded); save it as such."
-    if not any((folder / f).exists() for f in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        return f"{where} has no tokenizer; save the model's tokenizer in the same folder."
-    size = sum(f.stat().st_size for f in tensors)
+        if not folder.is_dir():
+            return f"{where} is not a folder; --weights {name}=DIR wants one with config.json."
+        read_files(folder)
+        size = sum((folder / f).stat().st_size for f in weight_files(folder))
+    except UnfitError as fault:
+        return f"{where} {fault}"
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = getattr(error, "strerror", None) or error
+        return f"{where} cannot be read ({why}); make it readable or give another folder."
     if size > 2 * CPU_PARAMETER_LIMIT and not has_gpu():
         return f"{where} holds {size / 2**30:.1f} GiB of weights, which need a CUDA GPU."
     return None
 
 
-def ensure(model: ModelConfig, weights: str | None, say: Callable[[str], None]) -> None:
-    """Download a hub model's weights where they are neither given nor cached.
+def ensure(
+    model: ModelConfig,
+    weights: str | None,
+    say: Callable[[str], None],
+    *,
+    verify: bool = False,
+    dry: bool = False,
+) -> None:
+    """Have a hub model's weights where they are not given: downloaded if need be, and whole.
 
+    verify: hash all files that are kept between commands, the converted weights too; what is
+    damaged is made or fetched again. dry: say so and do nothing.
     Raises MissingError or StorageError.
     """
     source = model.source
-    if weights is None and isinstance(source, HubSource):
-        fetch(source.repo, source.revision, "model", f"--weights {model.name}=DIR", say)
+    if weights is not None:
+        return
+    if isinstance(source, HubSource):
+        option = f"--weights {model.name}=DIR"
+        have = check if dry else fetch
+        have(source.repo, source.revision, "model", option, say, verify=verify)
+    elif isinstance(source, GgufPackageSource) and verify and not dry and is_converted(source):
+        from harness.models.convert import ensure_converted
+
+        ensure_converted(source, say, verify=True)
 
 
-def locate(model: ModelConfig, weights: str | None) -> Located:
+def locate(model: ModelConfig, weights: str | None, *, verify: bool = False) -> Located:
     """Where to load `model` from, and the identity of its weights.
 
+    Local weights are identified by the hash of what loading reads of them, a hub's by their
+    commit (call `ensure` before, so that it is known and the files are what it says).
+    verify: hash local weights though size and times are as they were when last hashed.
     Raises MissingError with the sentence of `missing` where something is lacking.
-    Local weights are identified by the hash of their contents, a hub's by their commit (call
-    `ensure` before, so that it is known).
     """
     if fault := missing(model, weights):
         raise MissingError(fault)
@@ -160,16 +201,14 @@ def locate(model: ModelConfig, weights: str | None) -> Located:
     if source.kind == "scripted":
         path = weights or source.path
         assert path is not None  # `missing` saw to it
-        return Located(path, {"answers": file_digest(Path(path))})
+        return Located(path, {"answers": text_digest(Path(path), "json")})
     folder = weights or (source.path if isinstance(source, LocalSource) else None)
     if folder is not None:
         root = Path(folder).expanduser()
-        names = [
-            f for f in sorted(root.iterdir()) if f.suffix in (".json", ".safetensors", ".model")
-        ]
-        return Located(
-            str(root), {f.name: file_digest(f, interruptible=True) for f in names if f.is_file()}
-        )
+        seal = cached_seal(root)
+        identity = seal.digests(read_files(root), verify=verify)
+        seal.save()
+        return Located(str(root), identity)
     if isinstance(source, GgufPackageSource):
         identity = {"gguf": source.sha256, "layout": str(CONVERTED_LAYOUT)}
         return Located(str(converted_folder(source)), identity)

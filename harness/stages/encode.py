@@ -19,15 +19,13 @@ class Encoded:
     """What a training is given.
 
     train, validation: samples with a label left. cut: answers of the training part that lost their
-    end. unlabelled: training examples without a token to learn from. unwritable: answers, of the
-    training and the held-out part, that do not come back from the tokenizer as they are.
+    end. unlabelled: training examples without a token to learn from.
     """
 
     train: list[TokenSample]
     validation: list[TokenSample]
     cut: int
     unlabelled: int
-    unwritable: int
 
 
 def encode(context: Context, base: Base, codec: Codec, longest: int) -> Encoded:
@@ -62,9 +60,9 @@ def encode(context: Context, base: Base, codec: Codec, longest: int) -> Encoded:
             f"{room} tokens and lose their beginning: decoding.max_new_tokens leaves no more of "
             f"the model's context of {base.context}"
         )
-    unwritable = _unwritable(context, codec, [*parts["train"], *parts["test"]])
+    _say_unwritable(context, codec, [*parts["train"], *parts["test"]])
     with_labels = [sample for sample in validation if sample.scored_tokens > 0]
-    return Encoded(kept, with_labels, cut, unlabelled, unwritable)
+    return Encoded(kept, with_labels, cut, unlabelled)
 
 
 def _sample(codec: Codec, example: Example, longest: int) -> TokenSample:
@@ -72,7 +70,7 @@ def _sample(codec: Codec, example: Example, longest: int) -> TokenSample:
     return codec.sample(example, longest)
 
 
-def _unwritable(context: Context, codec: Codec, examples: Sequence[Example]) -> int:
+def _say_unwritable(context: Context, codec: Codec, examples: Sequence[Example]) -> None:
     """Count the answers that the tokenizer gives back otherwise, and say so with one of them."""
     lost = []
     for example in examples:
@@ -89,4 +87,3 @@ def _unwritable(context: Context, codec: Codec, examples: Sequence[Example]) -> 
             f"{context.run.task.name}: the tokenizer cannot write {len(lost)} of {len(examples)} "
             f"answers as they are (in {lost[0].id} {target[here]!r} comes back as {back[here]!r})"
         )
-    return len(lost)

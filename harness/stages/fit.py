@@ -142,7 +142,6 @@ def train(context: Context) -> None:
         "adapter": live,
         "cut": encoded.cut,
         "unlabelled": encoded.unlabelled,
-        "unwritable": encoded.unwritable,
         "measured": {
             "seconds": seconds,
             "tokens_per_second": facts["tokens"] / max(stepping, 1e-9),
