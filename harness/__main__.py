@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 
@@ -12,10 +11,9 @@ def main() -> int:
     # Rows differ in length from step to step: without it the GPU's memory falls to pieces.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     from harness.cli import run_cli
+    from harness.output import open_streams
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
+    open_streams()
     return run_cli(sys.argv[1:])
 
 
