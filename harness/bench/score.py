@@ -106,7 +106,8 @@ def _ours(base: Sequence[Sample], tuned: Sequence[Sample]) -> tuple[list[Row], i
 
 def _peers(samples: Sequence[Sample], say: Callable[[str], None]) -> list[Row]:
     rows: list[Row] = []
-    long = [_long(samples[:15]), _long(samples[15:30])]
+    # Fewer samples than that come again, until there are words enough.
+    long = [_long([samples[(at + i) % len(samples)] for i in range(15)]) for at in (0, 15)]
     for part, ours, peer, given in (
         ("rouge1, 2, L, Lsum", "rouge", _rouge_score, samples),
         ("rouge1, 2, L, Lsum", "rouge", _evaluate, samples),

@@ -122,15 +122,18 @@ def _read(path: Path, name: str, validate: Callable[[Any], Config]) -> Config:
         raise UsageError(f"{path} {fault}; a registry's entry is a TOML file.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    # ValueError: no UTF-8, no TOML, or an integer of more digits than Python converts
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as TOML ({one_line(error)}); mend it.") from error
+    except ValueError as error:  # more digits than Python converts
+        raise UsageError(f"{path} has an integer of thousands of digits; mend it.") from error
     if key := too_large(values):
         raise UsageError(f"{path}: {key} is an integer of more than 64 bits; give a smaller one.")
     try:
         config = validate(values)
     except ValidationError as error:
-        raise UsageError("\n".join(f"{path}: {fault}" for fault in explain(error, values))) from error
+        raise UsageError(
+            "\n".join(f"{path}: {fault}" for fault in explain(error, values))
+        ) from error
     except RecursionError as error:
         raise UsageError(f"{path} is nested too deeply; mend it.") from error
     if config.name != name:

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.schema import GgufPackageSource, HubSource, LocalSource, ModelConfig
+from harness.data.rows import one_line, shown
 from harness.errors import MissingError
 from harness.files import file_digest
 from harness.hub import cached_snapshot, fetch, reachable, token
 from harness.machine import has_gpu
+from harness.paths import no_file, no_folder
 
 CPU_PARAMETER_LIMIT = 2_000_000_000
 """Above this, training on a CPU takes days: weights so large need a GPU."""
@@ -56,10 +58,11 @@ def missing(model: ModelConfig, weights: str | None) -> str | None:
     source = model.source
     if source.kind == "scripted":
         path = weights or source.path
-        if path is None or not Path(path).is_file():
-            what = "no file of answers was given" if path is None else f"{path} is not a file"
-            return f"model {model.name}: {what}; give one with --weights {model.name}=FILE.jsonl."
-        return None
+        fault = "no file of answers was given" if path is None else no_file(Path(path))
+        if fault is None:
+            return None
+        what = fault if path is None else f"{shown(path)} {fault}"
+        return f"model {model.name}: {what}; give one with --weights {model.name}=FILE.jsonl."
     lacks: list[str] = []
     mends: list[str] = []
     folder = weights or (source.path if isinstance(source, LocalSource) else None)
@@ -115,9 +118,12 @@ def _disk_fault(folder: Path, needed: int) -> str | None:
 
 def _folder_fault(name: str, folder: Path) -> str | None:
     """Why a local folder of weights cannot be used, as one sentence, or None."""
-    where = f"model {name}: {folder}"
-    if not folder.is_dir():
-        return f"{where} is not a folder; --weights {name}=DIR wants one with config.json."
+    where = f"model {name}: {one_line(folder, 300)}"
+    if fault := no_folder(folder):
+        return f"{where} {fault}; --weights {name}=DIR wants a folder with config.json."
+    fault = no_file(folder / "config.json")
+    if fault not in (None, "does not exist"):
+        return f"{where}/config.json {fault}; save the model there with save_pretrained."
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict) or "model_type" not in config:
