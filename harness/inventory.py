@@ -29,15 +29,15 @@ def listing(kind: str, extra: Path | None, runs: Path, width: int = COLUMNS) -> 
         rows = [(run["path"], run["status"], run.get("finished", "")) for run in list_runs(runs)]
         return _columns(rows, width) if rows else f"no runs in {runs}"
     if kind == "scorers":
-        rows = [row for name in scorer_names() for row in _scorer(name)]
-        return _columns([*rows, _EVALUATE], width)
+        scorers = [row for name in scorer_names() for row in _scorer(name)]
+        return _columns([*scorers, _EVALUATE], width)
     read: dict[str, Callable[[str], ModelConfig | TaskConfig | RecipeConfig]] = {
         "models": registry.model,
         "tasks": registry.task,
         "recipes": registry.recipe,
     }
-    rows = [(name, read[kind](name).description) for name in registry.names(kind)]
-    return _columns(rows, width)
+    entries = [(name, read[kind](name).description) for name in registry.names(kind)]
+    return _columns(entries, width)
 
 
 def doctor(extra: Path | None, width: int = COLUMNS) -> str:

@@ -92,11 +92,13 @@ def _sane(models: Sequence[ModelConfig], options: Options) -> None:
         given, source = options.weights.get(model.name), model.source
         # Weights that stand in for the registered ones may be of another size.
         parameters = model.parameters if given is None else None
-        folder = given or (source.path if isinstance(source, LocalSource) else None)
-        if isinstance(source, HubSource) and folder is None:
+        folder = None if given is None else expanded(given)
+        if folder is None and isinstance(source, LocalSource):
+            folder = Path(source.path)
+        if folder is None and isinstance(source, HubSource):
             folder = cached_snapshot(source.repo, source.revision, "model")
         if folder is not None and not isinstance(source, ScriptedSource):
-            fault = sanity.fault(expanded(str(folder)), parameters)
+            fault = sanity.fault(folder, parameters)
             faults += [f"model {model.name}: {fault}"] if fault else []
     if faults:
         raise UsageError("\n".join(faults))
@@ -135,7 +137,9 @@ def writable(option: str, folder: Path) -> None:
     option: what names it on the command line. Raises UsageError.
     """
     try:
-        os.lstat(folder / _DEEPEST)  # what is too long for the files is found now, not after hours
+        os.lstat(
+            os.path.abspath(folder / _DEEPEST)
+        )  # what is too long for the files is found now, not after hours
     except (FileNotFoundError, NotADirectoryError):
         pass  # it can be made, or what is in its way is named below
     except (OSError, ValueError) as error:
