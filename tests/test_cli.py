@@ -304,7 +304,7 @@ def test_a_file_where_a_folder_should_be(
 ) -> None:
     (tmp_path / "file").write_text("mine")
     for place in ("file", "file/below", "file/deep/below"):
-        refused(commands.run(tmp_path, *scripted, option, place), option, "file is not a folder")
+        refused(commands.run(tmp_path, *scripted, option, place), option, "'file' is not a folder")
     assert (tmp_path / "file").read_text() == "mine"
     nothing_written(tmp_path)
 

@@ -112,7 +112,7 @@ def test_unusable_folders_are_named_with_the_mend(tmp_path: Path) -> None:
         (good / name).write_bytes(kept)
     (good / "config.json").write_text("[" * 100_000)
     assert "not a model's configuration" in (missing(local(good), None) or "")
-    assert "not a folder" in (missing(local(tmp_path / "absent"), None) or "")
+    assert "does not exist" in (missing(local(tmp_path / "absent"), None) or "")
 
 
 def test_damaged_weights_are_one_sentence(tmp_path: Path) -> None:
