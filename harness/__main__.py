@@ -15,7 +15,6 @@ def main() -> int:
     for number in _EARLY:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, frame: came.append(number))
-    import io
     import os
     import shlex
 
@@ -27,10 +26,9 @@ def main() -> int:
     # Rows differ in length from step to step: without it the GPU's memory falls to pieces.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     from harness.cli import run_cli
+    from harness.output import open_streams
 
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
+    open_streams()
     try:
         return run_cli(sys.argv[1:])
     finally:

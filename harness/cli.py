@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from harness import __version__
-from harness.errors import EXIT_OK, HarnessError, Interrupted, RunError, UsageError
+from harness.errors import (
+    EXIT_OK,
+    HarnessError,
+    Interrupted,
+    RunError,
+    StorageError,
+    UsageError,
+)
+from harness.output import color, emit, width
+from harness.paths import expanded
 
 QUANTIZATIONS = ("nf4", "int8", "none")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SINKS = ("wandb", "tensorboard", "trackio")
 KINDS = ("models", "tasks", "recipes", "scorers", "runs")
+_LONGEST = 300  # characters of what is wrong with a command line
 
 
 class _Parser(argparse.ArgumentParser):
     """One sentence for a wrong command line, not the whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{' '.join(message.split())}; see `{self.prog} --help`.")
+        told = " ".join(message.split())
+        told = told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."
+        raise UsageError(f"{told}; see `{self.prog} --help`.")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        _print(message)  # help and version: the one place where text leaves
 
 
 def run_cli(argv: Sequence[str]) -> int:
@@ -37,15 +50,15 @@ def run_cli(argv: Sequence[str]) -> int:
     except HarnessError as error:
         from harness.progress import write
 
-        for line in str(error).splitlines():
+        for line in str(error).split("\n"):
             write(f"harness: {line}")
         return error.exit_status
     except Interrupted as error:
-        print("harness: interrupted; what is done is kept. To continue:", file=sys.stderr)
-        print(command, file=sys.stderr)
+        from harness.progress import write
+
+        write("harness: interrupted; what is done is kept. To continue:")
+        write(command)
         return error.exit_status
-    finally:
-        _print("")  # what --help printed may still wait in the buffer
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -275,7 +288,7 @@ def _add_scoring(verbs: argparse._SubParsersAction[_Parser]) -> None:
         "holds.",
         allow_abbrev=False,
     )
-    score.add_argument("run", nargs="?", metavar="RUN", help="a run's folder")
+    score.add_argument("run", nargs="?", type=_folder, metavar="RUN", help="a run's folder")
     score.add_argument("--predictions", type=_file, metavar="FILE", help="a JSONL file of answers")
     _add_scorers(score, "results/scores/NAME")
 
@@ -328,24 +341,32 @@ def _add_scorers(parser: argparse.ArgumentParser, place: str) -> None:
 
 
 def _print(text: str) -> None:
-    """Print `text` as it is; a reader that is gone (`| head`) is no error."""
-    try:
-        print(text, end="", flush=True)
-    except BrokenPipeError:
-        # Nothing more can be said there; the flush at exit must not try.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Print what the command is for. Raises StorageError where standard output takes nothing."""
+    if reason := emit(text):
+        raise StorageError(f"standard output cannot be written to ({reason}); send it elsewhere.")
+
+
+def _tell(text: str, where: object, *, bold: bool = False) -> None:
+    """Print what stands in files too, `where`: they are there, whatever standard output takes."""
+    if reason := emit(text, bold=bold):
+        from harness.progress import write
+
+        write(
+            f"harness: standard output cannot be written to ({reason}); the work is done, "
+            f"see {where}."
+        )
 
 
 def _dispatch(arguments: argparse.Namespace, command: str) -> int:
     if arguments.verb == "list":
         from harness.inventory import listing
 
-        _print(f"{listing(arguments.kind, arguments.registry, arguments.runs)}\n")
+        _print(f"{listing(arguments.kind, arguments.registry, arguments.runs, width())}\n")
         return EXIT_OK
     if arguments.verb == "doctor":
         from harness.inventory import doctor
 
-        _print(f"{doctor(arguments.registry)}\n")
+        _print(f"{doctor(arguments.registry, width())}\n")
         return EXIT_OK
     from harness.leftovers import sweep_temporary
 
@@ -371,13 +392,13 @@ def _score(arguments: argparse.Namespace, command: str) -> int:
 
     work = score_run if arguments.predictions is None else score_predictions
     table = work(
-        arguments.predictions or Path(arguments.run),
+        arguments.predictions or arguments.run,
         arguments.scorers,
         arguments.text,
         arguments.out,
         by_group=not arguments.no_clusters,
     )
-    _print(table.text(width=100))
+    _tell(table.text(width()), table.folders[0])
     return EXIT_OK
 
 
@@ -394,12 +415,13 @@ def _compare(arguments: argparse.Namespace, command: str) -> int:
         command=command,
         by_group=not arguments.no_clusters,
     )
-    _print(
-        f"{headline(report, width=100)}\n"
-        f"{comparison_terminal([report], width=100, color=sys.stdout.isatty())}\n"
-        f"report: {folder / 'comparison.md'}\n"
-        f"table: {folder / 'comparison.csv'}\n"
+    bold = color()
+    _tell(
+        f"{headline(report, width())}\n{comparison_terminal([report], width(), bold)}\n",
+        folder / "comparison.md",
+        bold=bold,
     )
+    _tell(f"report: {folder / 'comparison.md'}\ntable: {folder / 'comparison.csv'}\n", folder)
     return EXIT_OK
 
 
@@ -421,13 +443,14 @@ def _bench(arguments: argparse.Namespace, command: str) -> int:
             arguments.repeats,
             arguments.systems,
         )
-        _print(f"{table}\n")
+        _tell(f"{table}\n", arguments.out)
         if faults:
             raise RunError(f"these figures are wrong: {'; '.join(faults)}.")
         return EXIT_OK
     from harness.bench.score import bench_score
 
-    _print(f"{bench_score(arguments.pages, arguments.out, write, arguments.repeats)}\n")
+    scored = bench_score(arguments.pages, arguments.out, write, arguments.repeats)
+    _tell(f"{scored}\n", arguments.out)
     return EXIT_OK
 
 
@@ -438,7 +461,7 @@ def _check(arguments: argparse.Namespace, command: str) -> int:
         update=arguments.update,
         results=arguments.results,
         baseline=arguments.baseline,
-        say=lambda line: _print(f"{line}\n"),
+        say=lambda line: _print(f"{' '.join(line.splitlines())}\n"),
     )
 
 
@@ -475,9 +498,9 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
     from harness.reports import comparison_terminal
 
     status, reports, published = pipeline.run(options, command, write)
-    _print(
-        f"{comparison_terminal(reports, width=100, color=sys.stdout.isatty())}\n{published.text()}"
-    )
+    bold = color()
+    table = comparison_terminal(reports, width(), bold)
+    _tell(f"{table}\n{published.text()}", published.folder, bold=bold)
     return status
 
 
@@ -487,9 +510,9 @@ def _report(arguments: argparse.Namespace, command: str) -> int:
     from harness.reports import comparison_terminal
 
     reports, published = report(arguments.paths, arguments.results, arguments.name, command, write)
-    _print(
-        f"{comparison_terminal(reports, width=100, color=sys.stdout.isatty())}\n{published.text()}"
-    )
+    bold = color()
+    table = comparison_terminal(reports, width(), bold)
+    _tell(f"{table}\n{published.text()}", published.folder, bold=bold)
     return EXIT_OK
 
 
@@ -532,20 +555,20 @@ def _bytes(text: str) -> int:
 def _folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("an empty path is no folder")
-    return Path(text)
+    return expanded(text)
 
 
 def _file(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("an empty path is no file")
-    return Path(text)
+    return expanded(text)
 
 
 def _pair(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
-    return name, path
+    return name, str(expanded(path))
 
 
 def _pairs(option: str, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:

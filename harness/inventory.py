@@ -16,30 +16,32 @@ from harness.data.load import available
 from harness.hub import reachable, token
 from harness.machine import available_memory, cache_dir, cpu_has_bf16, has_gpu
 from harness.models.locate import missing
+from harness.output import COLUMNS
 from harness.plan import environment
 from harness.run_list import runs_table
 from harness.scorers import describe, metric_names
 from harness.scorers import names as scorer_names
 
-WIDTH = 100  # columns of what is printed
 
-
-def listing(kind: str, extra: Path | None, runs: Path) -> str:
+def listing(kind: str, extra: Path | None, runs: Path, width: int = COLUMNS) -> str:
     """The entries of "models", "tasks", "recipes", "scorers" or "runs", a line each."""
     registry = Registry(extra)
     if kind == "runs":
-        return runs_table(runs, _width())
+        # A file or a pipe takes every column.
+        return runs_table(runs, width if sys.stdout.isatty() or width != COLUMNS else None)
     if kind == "scorers":
-        return _columns([row for name in scorer_names() for row in _scorer(name)] + [_EVALUATE])
+        scorers = [row for name in scorer_names() for row in _scorer(name)]
+        return _columns([*scorers, _EVALUATE], width)
     read: dict[str, Callable[[str], ModelConfig | TaskConfig | RecipeConfig]] = {
         "models": registry.model,
         "tasks": registry.task,
         "recipes": registry.recipe,
     }
-    return _columns([(name, read[kind](name).description) for name in registry.names(kind)])
+    entries = [(name, read[kind](name).description) for name in registry.names(kind)]
+    return _columns(entries, width)
 
 
-def doctor(extra: Path | None) -> str:
+def doctor(extra: Path | None, width: int = COLUMNS) -> str:
     """What this machine has, then each model and task: ready, or what is missing."""
     registry = Registry(extra)
     memory = available_memory()
@@ -63,16 +65,10 @@ def doctor(extra: Path | None) -> str:
         (f"task {name}", _fault(available(registry.task(name)), f"task '{name}'"))
         for name in registry.names("tasks")
     ]
-    return _columns([*rows, *models, *tasks])
+    return _columns([*rows, *models, *tasks], width)
 
 
-def _width() -> int | None:
-    """Columns of the terminal; None for a file or a pipe, which take every column of a table."""
-    if not (sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()):
-        return None
-    return shutil.get_terminal_size((WIDTH, 24)).columns
-
-
+_LEAST = 24  # columns for the last one beside the others
 _EVALUATE = ("evaluate:NAME", "any metric of the evaluate library, by its name or a script's path")
 
 
@@ -88,15 +84,20 @@ def _fault(sentence: str | None, subject: str) -> str:
     return (sentence or "ready").removeprefix(subject).lstrip(": ")
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows as aligned columns; the last one is wrapped to lines of WIDTH."""
+def _columns(rows: Sequence[tuple[str, ...]], width: int) -> str:
+    """Rows as aligned columns; the last one is wrapped to lines of `width`, or stands below."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     lines: list[str] = []
     for *cells, last in rows:
         head = "".join(f"{cell:<{w}}  " for cell, w in zip(cells, widths, strict=True))
-        room = max(40, WIDTH - len(head))
-        first, *rest = textwrap.wrap(
-            last, room, break_long_words=False, break_on_hyphens=False
-        ) or [""]
-        lines += [f"{head}{first}".rstrip(), *(f"{'':{len(head)}}{line}" for line in rest)]
+        below = width - len(head) < _LEAST
+        indent = "  " if below else " " * len(head)
+        found = textwrap.wrap(
+            last, max(_LEAST, width - len(indent)), break_long_words=False, break_on_hyphens=False
+        )
+        if below:
+            lines.append(head.rstrip())
+        else:
+            lines.append(f"{head}{found.pop(0) if found else ''}".rstrip())
+        lines += [f"{indent}{line}" for line in found]
     return "\n".join(lines)

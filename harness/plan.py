@@ -166,7 +166,7 @@ def plan_runs(options: Options) -> list[Run]:
         "quantization": options.quantization,
         "precision": options.precision,
     }
-    given = {key: value for key, value in overrides.items() if value is not None}
+    given: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
     if options.epochs is not None and options.max_steps is None:
         given["max_steps"] = None  # a recipe's own would override what the command asks for
     runs = []

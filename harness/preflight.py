@@ -8,17 +8,30 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.config.registry import Registry, printable
-from harness.config.schema import ModelConfig, RecipeConfig, ScriptedSource, TaskConfig
+from harness.config.schema import (
+    HubSource,
+    LocalSource,
+    ModelConfig,
+    RecipeConfig,
+    ScriptedSource,
+    TaskConfig,
+)
 from harness.data.hub import check_snapshot, fetch_snapshot
 from harness.data.load import available
+from harness.data.rows import shown
 from harness.errors import MissingError, UsageError
 from harness.generation.scripted import ScriptedEngine
+from harness.hub import cached_snapshot
+from harness.models import sanity
 from harness.models.locate import ensure, missing
+from harness.paths import expanded
 from harness.plan import Options
 from harness.scorers import get
 from harness.sinks import require
 
 Entry = TypeVar("Entry", TaskConfig, RecipeConfig)
+# As long as what is written below a folder of runs: model, task, recipe with seed and key, a file.
+_DEEPEST = "/".join("x" * length for length in (64, 64, 100, 64))
 
 
 def preflight(options: Options) -> None:
@@ -51,6 +64,7 @@ def preflight(options: Options) -> None:
     ]
     if found := [fault for fault in faults if fault]:
         raise MissingError("\n".join(found))
+    _sane(models, options)
     for model in models:
         if isinstance(model.source, ScriptedSource):
             ScriptedEngine(Path(options.weights.get(model.name) or model.source.path or ""))
@@ -65,10 +79,30 @@ def fetch(options: Options, say: Callable[[str], None], *, dry: bool = False) ->
     models = [registry.model(name) for name in options.models]
     for model in models:
         ensure(model, options.weights.get(model.name), say, verify=options.verify, dry=dry)
+    _sane(models, options)
     for task in _tasks(registry, options, models):
         if task.data.hub is not None and task.name not in options.data:
             have = check_snapshot if dry else fetch_snapshot
             have(task, say, verify=options.verify)
+
+
+def _sane(models: Sequence[ModelConfig], options: Options) -> None:
+    """Look at the folders of weights that are here. Raises UsageError with all that is wrong."""
+    faults = []
+    for model in models:
+        given, source = options.weights.get(model.name), model.source
+        # Weights that stand in for the registered ones may be of another size.
+        parameters = model.parameters if given is None else None
+        folder = None if given is None else expanded(given)
+        if folder is None and isinstance(source, LocalSource):
+            folder = Path(source.path)
+        if folder is None and isinstance(source, HubSource):
+            folder = cached_snapshot(source.repo, source.revision, "model")
+        if folder is not None and not isinstance(source, ScriptedSource):
+            fault = sanity.fault(folder, parameters)
+            faults += [f"model {model.name}: {fault}"] if fault else []
+    if faults:
+        raise UsageError("\n".join(faults))
 
 
 def _tasks(registry: Registry, options: Options, models: Sequence[ModelConfig]) -> list[TaskConfig]:
@@ -93,7 +127,9 @@ def _own(
     except UsageError as error:
         if asked is not None:
             raise
-        raise UsageError(f"{registry.path('models', model.name)}: {error}") from error
+        where = registry.path("models", model.name)
+        told = "\n".join(f"{where}: {line}" for line in str(error).split("\n"))
+        raise UsageError(told) from error
 
 
 def writable(option: str, folder: Path) -> None:
@@ -102,21 +138,23 @@ def writable(option: str, folder: Path) -> None:
     option: what names it on the command line. Raises UsageError.
     """
     try:
-        os.lstat(folder)
+        os.lstat(
+            os.path.abspath(folder / _DEEPEST)
+        )  # what is too long for the files is found now, not after hours
     except (FileNotFoundError, NotADirectoryError):
         pass  # it can be made, or what is in its way is named below
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(
-            f"{option} {printable(str(folder))}: {reason}; give another folder."
-        ) from error
+        raise UsageError(f"{option} {shown(folder)}: {reason}; give another folder.") from error
     place = folder
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise UsageError(f"{option} {folder}: {place} is not a folder; give another.")
+        raise UsageError(f"{option} {shown(folder)}: {shown(place)} is not a folder; give another.")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {folder}: {place} cannot be written to; give another folder.")
+        raise UsageError(
+            f"{option} {shown(folder)}: {shown(place)} cannot be written to; give another folder."
+        )
 
 
 def _once(option: str, names: Sequence[str]) -> None:

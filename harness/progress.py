@@ -18,7 +18,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TextIO
 
-COLUMNS = 100  # the longest line
+from harness.output import COLUMNS, clean, plainly, silence
+
 QUIET = 1.0  # seconds; what is shorter leaves no line
 REDRAW = 0.1  # seconds between two states of a bar
 WINDOW = 60.0  # seconds over which the present rate is taken
@@ -173,7 +174,9 @@ def write(line: str, stream: TextIO | None = None) -> None:
             stream.write(text + "\n")
         stream.flush()
     except (OSError, ValueError):
-        pass  # a closed pipe or stream is no reason to stop the work
+        # A closed pipe or a full disk is no reason to stop the work, nor to fail at the very end.
+        if stream is sys.stderr:
+            silence(stream)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
@@ -186,7 +189,8 @@ def _is_terminal(stream: TextIO | None) -> bool:
 def _width(stream: TextIO) -> int:
     """Columns for a bar: the terminal's, less one so that it never wraps, and at most COLUMNS."""
     try:
-        columns = os.get_terminal_size(stream.fileno()).columns
+        columns = int(os.environ.get("COLUMNS", 0))
+        columns = columns if columns > 0 else os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
         columns = 0
     return min(COLUMNS, columns - 1) if columns > 1 else 79
@@ -194,9 +198,8 @@ def _width(stream: TextIO) -> int:
 
 def _printable(text: str, stream: TextIO) -> str:
     """`text` without control characters (they could move the cursor), in what `stream` can say."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    clean = "".join(char if char.isprintable() else " " for char in text)
-    return clean.encode(encoding, "replace").decode(encoding)
+    shown = "".join(char if char.isprintable() else " " for char in clean(text))
+    return plainly(shown, getattr(stream, "encoding", None) or "utf-8")
 
 
 def _number(rate: float) -> str:

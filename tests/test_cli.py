@@ -165,7 +165,7 @@ def test_weights_that_are_none(commands: Commands, tmp_path: Path) -> None:
         words += ["--tasks", "html_blocks"]
         refused(commands.run(tmp_path, *words), "model falcon7b: ", *texts)
 
-    told("is not a folder", "falcon7b=DIR")
+    told("does not exist", "falcon7b=DIR")
     folder.write_text("a file")
     told("is not a folder")
     folder.unlink()
@@ -190,7 +190,7 @@ def test_weights_that_turn_out_damaged_stop_their_own_run_only(
     model_commands: Commands, scripted: list[str], tmp_path: Path
 ) -> None:
     folder = model_commands.save_tiny(tmp_path / "falcon", "falcon")
-    (folder / "model.safetensors").write_bytes(b"x" * 100)
+    (folder / "tokenizer.json").write_text("no tokenizer")
     words = [*scripted, "--weights", f"falcon7b={folder}", "--models", "falcon7b", "scripted"]
     outcome = model_commands.run(tmp_path, *words)
     assert outcome.status == 1
@@ -211,7 +211,12 @@ def test_weights_that_turn_out_damaged_stop_their_own_run_only(
         ("max_length = true", ["max_length", "True"]),
         ("max_steps = 0", ["max_steps"]),
         ("warmup_ratio = nan", ["warmup_ratio"]),
-        ("lora = { rank = 8 }", ["lora.rank"]),
+        ("lora = { rank = 8 }", ["unknown key lora.rank; did you mean lora.r?"]),
+        ("r = 8", ["unknown key r; did you mean lora.r?"]),
+        ("lora = { learning_rate = 1.0 }", ["lora.learning_rate; did you mean learning_rate?"]),
+        ("save_steps = " + "9" * 5000, ["an integer of thousands of digits"]),
+        ("eval_steps = 0x" + "f" * 6000, ["eval_steps is an integer of more than 64 bits"]),
+        ("zzz = " + "[" * 5000 + "]" * 5000, ["recipes/tiny.toml"]),
         ('optim = "sgd"', ["optim"]),
         ("num_train_epochs = ", ["TOML"]),
         ('name = "other"', ["TOML"]),  # the key is there twice
@@ -225,6 +230,47 @@ def test_a_recipe_with_a_fault_is_named(
     recipe.write_text("\n".join([*lines, line, ""]))
     refused(commands.run(tmp_path, *scripted), "recipes/tiny.toml", *texts)
     nothing_written(tmp_path)
+
+
+def test_all_faults_of_a_file_are_told_at_once(
+    commands: Commands, scripted: list[str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "registry" / "recipes" / "tiny.toml"
+    more = "learning_rates = 1\nmax_steps = 0\n[lora]\nrank = 8\ntarget_modules = 5\n"
+    recipe.write_text(recipe.read_text() + more)
+    outcome = commands.run(tmp_path, *scripted)
+    refused(
+        outcome,
+        "tiny.toml: max_steps is 0, but: input should be greater than 0",
+        "tiny.toml: lora.target_modules is 5, but: input should be 'all-linear', or input",
+        "tiny.toml: unknown key lora.rank; did you mean lora.r?",
+        "tiny.toml: unknown key learning_rates; did you mean learning_rate?",
+        lines=4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ('parameters = 1\nrepo = "x"\n[source]\nkind = "local"', ["key source.path is missing"]),
+        ('parameters = 1\n[source]\nkind = "locl"\npath = "x"', ["source.kind is 'locl'"]),
+        ('parameters = 1\n[source]\npath = "x"', ["the key source.kind is missing"]),
+        (
+            'parameters = "7"\npath = "x"\n[source]\nkind = "local"\npath = "x"',
+            ["parameters is '7', but", "unknown key path; did you mean source.path?"],
+        ),
+    ],
+)
+def test_a_model_with_faults_is_named(
+    text: str, texts: list[str], commands: Commands, tmp_path: Path
+) -> None:
+    models = tmp_path / "registry" / "models"
+    models.mkdir(parents=True)
+    (models / "mine.toml").write_text(f'name = "mine"\n{text}\n')
+    outcome = commands.run(tmp_path, "list", "models", "--registry", tmp_path / "registry")
+    assert outcome.status == 2
+    for said in texts:
+        assert f"mine.toml: {said}" in outcome.stderr or said in outcome.stderr, outcome.stderr
 
 
 def test_a_task_with_a_fault_is_named(
@@ -258,7 +304,7 @@ def test_a_file_where_a_folder_should_be(
 ) -> None:
     (tmp_path / "file").write_text("mine")
     for place in ("file", "file/below", "file/deep/below"):
-        refused(commands.run(tmp_path, *scripted, option, place), option, "file is not a folder")
+        refused(commands.run(tmp_path, *scripted, option, place), option, "'file' is not a folder")
     assert (tmp_path / "file").read_text() == "mine"
     nothing_written(tmp_path)
 
@@ -447,21 +493,5 @@ def test_a_script_that_is_none(commands: Commands, scripted: list[str], tmp_path
         outcome = commands.run(tmp_path, *scripted)
         assert outcome.status == 2
         assert "Traceback" not in outcome.output
-        assert "says.jsonl:1 is no answer" in outcome.stderr.splitlines()[-1]
+        assert "says.jsonl' line 1 is no answer" in outcome.stderr.splitlines()[-1]
         assert not (tmp_path / "results").exists()
-
-
-def test_a_terminal_without_our_characters_gets_question_marks(tmp_path: Path) -> None:
-    script = write_script(tmp_path / "answers.jsonl")
-    registry = make_registry(tmp_path / "registry")
-    words = ["run", "--models", "scripted", "--tasks", "words", "--recipe", "tiny"]
-    paths = ["--registry", str(registry), "--weights", f"scripted={script}"]
-    found = subprocess.run(
-        [sys.executable, "-m", "harness", *words, *paths],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        check=True,
-    )
-    assert b"scripted ? words" in found.stdout
-    assert b"report: results/comparison.md" in found.stdout

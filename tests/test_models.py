@@ -122,7 +122,9 @@ def test_unusable_folders_are_named_with_the_mend(tmp_path: Path) -> None:
         assert sentence in fault
         assert "\n" not in fault
         (good / name).write_bytes(kept)
-    assert "not a folder" in (missing(local(tmp_path / "absent"), None) or "")
+    (good / "config.json").write_text("[" * 100_000)
+    assert "not a model's configuration" in (missing(local(good), None) or "")
+    assert "does not exist" in (missing(local(tmp_path / "absent"), None) or "")
 
 
 def test_what_is_in_a_folder_in_place_of_the_weights_is_named(tmp_path: Path) -> None:

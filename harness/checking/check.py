@@ -16,6 +16,7 @@ from harness.checking.subjects import (
 )
 from harness.errors import EXIT_FAILED, EXIT_OK, DataError, UsageError
 from harness.files import write_atomic
+from harness.paths import no_file
 
 Say = Callable[[str], None]
 
@@ -140,7 +141,7 @@ def _check_table(results: Path, baseline: Path, say: Say) -> int:
 
 def _freeze_table(results: Path, baseline: Path, say: Say) -> int:
     new = tables.read_results(results)
-    if baseline.exists():
+    if no_file(baseline) != "does not exist":
         for line in tables.compare_tables(tables.read_baseline(baseline), new).moved:
             say(f"  {line}")
     for path in tables.freeze(new, baseline):

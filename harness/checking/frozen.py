@@ -41,7 +41,7 @@ def frozen_scorers() -> list[str]:
 def read_samples(path: Path) -> list[Sample]:
     """The fixed predictions. Raises DataError where the file is not such a set."""
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(li) for li in path.read_text("utf-8").split("\n") if li]
         samples = []
         for row in rows:
             checks = tuple(Assertion(**check) for check in row.pop("assertions", ()))

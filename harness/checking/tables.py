@@ -16,6 +16,7 @@ give at most sqrt(k) standard errors); the list of changed samples shows them.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,10 @@ from harness.checking.samples import (
     read_samples,
     samples_text,
 )
+from harness.data.rows import one_line, shown
 from harness.errors import DataError, UsageError
 from harness.files import write_atomic
+from harness.paths import no_file
 from harness.records import ARMS
 from harness.reports.comparison import ComparisonRow
 from harness.reports.csv_file import comparison_csv, parse_comparison_csv
@@ -65,14 +68,16 @@ class Found:
 
 def read_results(path: Path) -> Table:
     """A run's table, and predictions.csv beside it. Raises UsageError and DataError."""
+    rows = _rows(path, "--results")
     beside = path.parent / "predictions.csv"
-    return Table(_rows(path, "--results"), read_predictions(beside) if beside.exists() else None)
+    return Table(rows, read_predictions(beside) if os.path.lexists(beside) else None)
 
 
 def read_baseline(path: Path) -> Table:
     """A frozen table, and NAME.samples.csv beside it. Raises UsageError and DataError."""
+    rows = _rows(path, "--baseline")
     beside = _beside(path)
-    return Table(_rows(path, "--baseline"), read_samples(beside) if beside.exists() else None)
+    return Table(rows, read_samples(beside) if os.path.lexists(beside) else None)
 
 
 def freeze(results: Table, baseline: Path) -> list[Path]:
@@ -206,16 +211,15 @@ def _changed(run: RunKey, old: dict[str, SampleScores], new: dict[str, SampleSco
 
 
 def _rows(path: Path, option: str) -> dict[RowKey, ComparisonRow]:
+    if fault := no_file(path):
+        raise UsageError(f"{option} {shown(path)} {fault}; give a comparison.csv.")
     try:
         text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        reason = (error.strerror or "it cannot be read").lower()
-        raise UsageError(f"{option} {path}: {reason}; give a comparison.csv.") from None
     except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text; give a comparison.csv.") from None
+        raise DataError(f"{shown(path)} is not UTF-8 text; give a comparison.csv.") from None
     return {
         (row.model, row.task, row.recipe, str(row.seed), row.metric): row
-        for row in parse_comparison_csv(text, str(path))
+        for row in parse_comparison_csv(text, one_line(path, 300))
     }
 
 

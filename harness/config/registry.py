@@ -7,6 +7,7 @@ entry goes before a shipped one of the same name.
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import UsageError
+from harness.paths import expanded, no_file, no_folder
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
-
     from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
 
 KINDS = ("models", "tasks", "recipes")
@@ -39,8 +39,8 @@ class Registry:
     extra: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.extra is not None and not self.extra.is_dir():
-            raise UsageError(f"--registry {self.extra} is not a folder; give one that is.")
+        if self.extra is not None:
+            _readable("--registry", self.extra)
 
     def _files(self, kind: str) -> dict[str, Path]:
         """Name to file of every entry of `kind`; the user's own replace shipped ones."""
@@ -49,6 +49,8 @@ class Registry:
         pattern = "*/task.toml" if kind == "tasks" else "*.toml"
         files: dict[str, Path] = {}
         for folder in folders:
+            if os.path.lexists(folder):  # a user's registry need not have every kind
+                _readable("the registry", folder)
             for path in sorted(folder.glob(pattern)):
                 files[path.parent.name if kind == "tasks" else path.stem] = path
         return files
@@ -75,10 +77,15 @@ class Registry:
         return files[name]
 
     def model(self, name: str) -> ModelConfig:
-        """The registered model `name`. Raises UsageError."""
+        """The registered model `name`, a `~` of its path expanded. Raises UsageError."""
         from harness.config.schema import ModelConfig
 
-        return _read(self.path("models", name), name, ModelConfig.model_validate)
+        model = _read(self.path("models", name), name, ModelConfig.model_validate)
+        given = getattr(model.source, "path", None)
+        if given is None:
+            return model
+        source = model.source.model_copy(update={"path": str(expanded(given))})
+        return model.model_copy(update={"source": source})
 
     def recipe(self, name: str, overrides: Mapping[str, Any] | None = None) -> RecipeConfig:
         """The recipe `name` with `overrides` from the command line. Raises UsageError."""
@@ -101,61 +108,40 @@ class Registry:
         return task.model_copy(update={"scorers": scorers})
 
 
+def _readable(what: str, folder: Path) -> None:
+    if fault := no_folder(folder):
+        raise UsageError(f"{what} {printable(str(folder))} {fault}; give a folder of entries.")
+
+
 def _read(path: Path, name: str, validate: Callable[[Any], Config]) -> Config:
     from pydantic import ValidationError
 
+    from harness.config.faults import explain, too_large
+
+    if fault := no_file(path):
+        raise UsageError(f"{path} {fault}; a registry's entry is a TOML file.")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as TOML ({one_line(error)}); mend it.") from error
+    except ValueError as error:  # more digits than Python converts
+        raise UsageError(f"{path} has an integer of thousands of digits; mend it.") from error
+    if key := too_large(values):
+        raise UsageError(f"{path}: {key} is an integer of more than 64 bits; give a smaller one.")
     try:
         config = validate(values)
     except ValidationError as error:
-        raise UsageError(f"{path}: {explain(error)}") from error
+        raise UsageError(
+            "\n".join(f"{path}: {fault}" for fault in explain(error, values))
+        ) from error
+    except RecursionError as error:
+        raise UsageError(f"{path} is nested too deeply; mend it.") from error
     if config.name != name:
         raise UsageError(
-            f"{path}: name is {config.name!r} but the file is called {name}; make them alike."
+            f"{path}: name is {printable(config.name)} but the file is called {name}; make them "
+            "alike."
         )
     return config
-
-
-def explain(error: ValidationError) -> str:
-    """The first fault that a schema found, as one sentence with the near key for an unknown one."""
-    fault = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in fault["loc"])
-    kind, message = fault["type"], fault["msg"].removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        key = str(fault["loc"][-1])
-        hint = near(key, _known_keys(error.title, fault["loc"][:-1]))
-        return f"unknown key {place}; {hint or 'remove it.'}"
-    if kind == "missing":
-        return f"the key {place} is missing; add it."
-    value = fault.get("input")
-    got = printable(value) if isinstance(value, str) else printable(str(value)).strip("'")
-    if not place:  # of several values together
-        return f"{message}; mend it."
-    return f"{place} is {got}, but: {message[:1].lower()}{message[1:]}; mend it."
-
-
-def _known_keys(title: str, place: tuple[int | str, ...]) -> list[str]:
-    """The keys that the schema `title` knows at `place`."""
-    from pydantic import BaseModel
-
-    from harness.config import schema
-
-    model: Any = getattr(schema, title, None)
-    for part in place:
-        fields = getattr(model, "model_fields", {})
-        if part not in fields:
-            continue  # the tag of a union: the same model goes on
-        model = fields[part].annotation
-    found = [model, *getattr(model, "__args__", ())]
-    return [
-        key
-        for m in found
-        if isinstance(m, type) and issubclass(m, BaseModel)
-        for key in m.model_fields
-    ]
 
 
 def near(name: str, known: Iterable[str]) -> str | None:

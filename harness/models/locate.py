@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness.config.schema import GgufPackageSource, HubSource, LocalSource, ModelConfig
 from harness.data.identity import text_digest
+from harness.data.rows import one_line, shown
 from harness.errors import MissingError
 from harness.files import digest
 from harness.hub import (
@@ -29,6 +30,7 @@ from harness.hub import (
 )
 from harness.machine import cache_dir, has_gpu, version_of
 from harness.models.folder import UnfitError, read_files, weight_files
+from harness.paths import no_file, no_folder
 from harness.seals import cached_seal
 
 CPU_PARAMETER_LIMIT = 2_000_000_000
@@ -72,10 +74,11 @@ def missing(model: ModelConfig, weights: str | None) -> str | None:
     source = model.source
     if source.kind == "scripted":
         path = weights or source.path
-        if path is None or not Path(path).is_file():
-            what = "no file of answers was given" if path is None else f"{path} is not a file"
-            return f"model {model.name}: {what}; give one with --weights {model.name}=FILE.jsonl."
-        return None
+        fault = "no file of answers was given" if path is None else no_file(Path(path))
+        if fault is None:
+            return None
+        what = fault if path is None else f"{shown(path)} {fault}"
+        return f"model {model.name}: {what}; give one with --weights {model.name}=FILE.jsonl."
     lacks: list[str] = []
     mends: list[str] = []
     folder = weights or (source.path if isinstance(source, LocalSource) else None)
@@ -144,14 +147,17 @@ def _disk_fault(folder: Path, needed: int) -> str | None:
 
 def _folder_fault(name: str, folder: Path) -> str | None:
     """Why a local folder of weights cannot be used, as one sentence, or None."""
-    where = f"model {name}: {folder}"
+    where = f"model {name}: {one_line(folder, 300)}"
+    if fault := no_folder(folder):
+        return f"{where} {fault}; --weights {name}=DIR wants a folder with config.json."
+    fault = no_file(folder / "config.json")
+    if fault not in (None, "does not exist"):
+        return f"{where}/config.json {fault}; save the model there with save_pretrained."
     try:
-        if not folder.is_dir():
-            return f"{where} is not a folder; --weights {name}=DIR wants one with config.json."
         read_files(folder)
         size = sum((folder / f).stat().st_size for f in weight_files(folder))
-    except UnfitError as fault:
-        return f"{where} {fault}"
+    except UnfitError as unfit_for:
+        return f"{where} {unfit_for}"
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = getattr(error, "strerror", None) or error
         return f"{where} cannot be read ({why}); make it readable or give another folder."

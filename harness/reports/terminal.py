@@ -22,17 +22,18 @@ from harness.reports.text import clip, display_width, pad, single_line, wrap
 _GAP = "  "
 _INDENT = "  "
 # Where the table is too wide: names are cut first, then these columns go, in this order.
-_DISPENSABLE = ("near", "ref", "w/t/l", "n", "p (Holm)", "95 % interval", "delta", "seed")
+_DISPENSABLE = ("near", "ref", "w/t/l", "95 % interval", "n", "p (Holm)", "delta", "seed")
 _COMFORTABLE, _LEAST = 16, 4
 _NARROWEST = 24
 
-_LEGEND = (
-    "↑ higher is better, ↓ lower is better",
-    f"{STAR} p below 0.05 after Holm's correction",
-    "w/t/l: prompts on which tuned wins, ties, loses",
-    "ref: the references' own score (ceiling)",
-    "near: copying the nearest training answer (floor)",
-)
+# What is said of a column, where some table has it.
+_LEGEND = {
+    "metric": "↑ higher is better, ↓ lower is better",
+    "p (Holm)": f"{STAR} p below 0.05 after Holm's correction",
+    "w/t/l": "w/t/l: prompts on which tuned wins, ties, loses",
+    "ref": "ref: the references' own score (ceiling)",
+    "near": "near: copying the nearest training answer (floor)",
+}
 
 
 def comparison_terminal(reports: Sequence[RunReport], width: int = 100, color: bool = False) -> str:
@@ -45,10 +46,12 @@ def comparison_terminal(reports: Sequence[RunReport], width: int = 100, color: b
     """
     width = max(width, _NARROWEST)
     lines: list[str] = []
+    shown: set[str] = set()
     for group in group_reports(reports):
-        lines += [*_group(group, width, color), ""]
+        lines += [*_group(group, width, color, shown), ""]
     if any(report.rows for report in reports):
-        lines += _join(_LEGEND, width)
+        told = shown or _LEGEND  # no table: every metric is alike in both arms
+        lines += _join([text for column, text in _LEGEND.items() if column in told], width)
     elif not reports:
         lines.append(clip("There are no runs to compare.", width))
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -56,7 +59,10 @@ def comparison_terminal(reports: Sequence[RunReport], width: int = 100, color: b
 
 def table_lines(table: Table, width: int, color: bool = False) -> list[str]:
     """A table of at most `width` columns; where it is wider, names are cut, then columns go."""
-    table, widths = _fit(table, width)
+    return _lines(*_fit(table, width), color)
+
+
+def _lines(table: Table, widths: Sequence[int], color: bool) -> list[str]:
     header = [
         pad(clip(column.short, w), w, not column.data)
         for column, w in zip(table.columns, widths, strict=True)
@@ -71,7 +77,8 @@ def table_lines(table: Table, width: int, color: bool = False) -> list[str]:
     return lines
 
 
-def _group(group: Group, width: int, color: bool) -> list[str]:
+def _group(group: Group, width: int, color: bool, shown: set[str]) -> list[str]:
+    """The lines of one table and what stands below it; its columns are added to `shown`."""
     several = len(group.reports) > 1
     title = [single_line(group.model), single_line(group.task)]
     if not several:
@@ -83,7 +90,9 @@ def _group(group: Group, width: int, color: bool) -> list[str]:
     lines = _join(title, width)
     if told.rows:
         table = comparison_table(told)
-        lines += table_lines(table if counts else table.without("n"), width, color)
+        table, widths = _fit(table if counts else table.without("n"), width)
+        shown |= {column.short for column in table.columns}
+        lines += _lines(table, widths, color)
     if alike:
         lines += _join([f"alike in both arms: {alike[0]}", *alike[1:]], width)
     for report in group.reports:

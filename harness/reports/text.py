@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from harness.output import BIDI
+
 ELLIPSIS = "…"
 
-# What reorders the text around it ("Trojan Source"): embeddings, overrides, isolates, marks.
-_BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
 _REPLACEMENT = 0xFFFD
 _CONTROLS = {
     **{code: 0x2400 + code for code in range(0x20)},
@@ -17,7 +17,7 @@ _CONTROLS = {
     **dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT),
 }
 _MULTILINE = {code: to for code, to in _CONTROLS.items() if code not in (0x09, 0x0A, 0x0D)}
-_ONE_LINE = {**_CONTROLS, **dict.fromkeys(_BIDI, _REPLACEMENT)}
+_ONE_LINE = {**_CONTROLS, **dict.fromkeys(BIDI, _REPLACEMENT)}
 # Format characters that no terminal draws; it may draw the others (soft hyphen, Arabic signs).
 _INVISIBLE = frozenset("\u200b\u200c\u200d\u2060\ufeff")
 _WHITE = re.compile(r"[ \t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")

@@ -19,6 +19,7 @@ from harness.comparing import (
 )
 from harness.data.rows import one_line, shown
 from harness.errors import UsageError
+from harness.paths import expanded, no_folder
 from harness.records import ARMS, Metric, Sample, SampleLoss, Scored, TextChoice
 from harness.reports import RunReport, comparison_csv, comparison_markdown
 from harness.reports.summary import reasons
@@ -180,20 +181,21 @@ def _with_folder(side: Side) -> Side:
 
 
 def _side(text: str) -> Side:
-    path = Path(text)
+    path = expanded(text)
     system = "tuned"
-    if not path.exists():
+    if no_folder(path) not in (None, "is not a folder"):
         head, colon, tail = text.rpartition(":")
-        if colon and tail in SYSTEMS and Path(head).is_dir():
-            path, system = Path(head), tail
-        elif colon and Path(head).is_dir():
+        run = expanded(head)
+        if colon and tail in SYSTEMS and no_folder(run) is None:
+            path, system = run, tail
+        elif colon and no_folder(run) is None:
             raise UsageError(
                 f"{shown(text)}: a run has no answers of '{one_line(tail, 40)}'; "
                 f"known are {', '.join(SYSTEMS)}."
             )
-    if path.is_dir():
-        run = open_run(path)
-        return Side(path, run.answers(system), run, system)
+    if no_folder(path) is None:
+        stored = open_run(path)
+        return Side(path, stored.answers(system), stored, system)
     return Side(path, read(path))
 
 

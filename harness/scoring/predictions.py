@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +14,7 @@ from harness.data.rows import one_line, shown
 from harness.data.text_files import read_json_lines
 from harness.errors import DataError, UsageError
 from harness.files import file_digest
+from harness.paths import no_file
 from harness.records import Assertion, FinishReason, Sample
 from harness.scoring.answers import Answered
 
@@ -67,24 +66,17 @@ def read(path: Path) -> Answered:
 
 def _check(path: Path) -> str:
     """SHA-256 of a regular file of bounded size. Raises DataError."""
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise DataError(f"{shown(path)} is a folder: give a JSONL file of predictions.")
-        if not stat.S_ISREG(status.st_mode):
-            what = "a named pipe" if stat.S_ISFIFO(status.st_mode) else "no regular file"
-            raise DataError(f"{shown(path)} is {what}: give a regular JSONL file.")
-        if status.st_size > MAX_BYTES:
-            raise DataError(
-                f"{shown(path)} is larger than {MAX_BYTES >> 20} MiB, the most that is read: "
-                "give a part of it."
-            )
-        return file_digest(path)
-    except FileNotFoundError:
-        raise DataError(f"{shown(path)} does not exist: check the path.") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = one_line(getattr(error, "strerror", None) or error)
-        raise DataError(f"{shown(path)} cannot be read ({reason}): check the path.") from None
+    fault = no_file(path)
+    if fault == "does not exist":
+        raise DataError(f"{shown(path)} does not exist: check the path.")
+    if fault:
+        raise DataError(f"{shown(path)} {fault}: give a JSONL file of predictions.")
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(
+            f"{shown(path)} is larger than {MAX_BYTES >> 20} MiB, the most that is read: "
+            "give a part of it."
+        )
+    return file_digest(path)
 
 
 def _sample(row: Mapping[str, Any], number: int, where: str) -> tuple[Sample, str, bool]:

@@ -12,6 +12,7 @@ from harness.data.nearest import nearest
 from harness.data.rows import shown
 from harness.errors import UsageError
 from harness.links import refuse_links
+from harness.paths import no_file, no_folder
 from harness.records import Arm, Example, Generation, Sample, SampleLoss, TextChoice
 from harness.scoring.answers import Answered
 from harness.stages.context import read_jsonl
@@ -107,18 +108,18 @@ class StoredRun:
 
 def open_run(path: Path) -> StoredRun:
     """The run in the folder `path`. Raises UsageError where there is none, or a link in it."""
-    if path.is_file():
+    if fault := no_folder(path):
+        if fault != "is not a folder":
+            raise UsageError(f"{shown(path)} {fault}: give a run's folder, as `list runs` says.")
         raise UsageError(
             f"{shown(path)} is a file: give a run's folder, or a file of predictions with "
             "--predictions."
         )
-    if not path.is_dir():
-        raise UsageError(f"{shown(path)} does not exist: give a run's folder, as `list runs` says.")
     refuse_links(path)
-    if not (path / "manifest.json").exists():
-        raise UsageError(
-            f"{shown(path)} has no manifest.json: give a run's folder, as `list runs` says."
-        )
+    if fault := no_file(path / "manifest.json"):
+        has = "has no manifest.json" if fault == "does not exist" else f"manifest.json {fault}"
+        where = shown(path) if fault == "does not exist" else f"{shown(path)}: its"
+        raise UsageError(f"{where} {has}: give a run's folder, as `list runs` says.")
     try:
         # No notices: they speak of making again what is damaged.
         folder = RunFolder.open_existing(path, notice=lambda _: None)
