@@ -22,13 +22,14 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-from tests.faults import disks, flips, fuzz, kills, signals
+from tests.faults import caches, disks, flips, fuzz, kills, signals
 from tests.faults.common import Place, Shared
 
 KINDS = {
     "kills": kills.trial,
     "signals": signals.trial,
     "flips": flips.trial,
+    "caches": caches.trial,
     "disks": disks.trial,
     "fuzz": fuzz.trial,
 }
@@ -105,6 +106,7 @@ def main() -> int:
             for i in range(1 if arguments.only is not None else arguments.jobs)
         ]
         shared.make_models(places[0].commands)
+        caches.make(shared)
         job = Job(arguments.seed, arguments.kinds, arguments.seconds, arguments.only)
         workers = [threading.Thread(target=job.work, args=(p,), daemon=True) for p in places]
         for worker in workers:
@@ -112,7 +114,7 @@ def main() -> int:
         for worker in workers:
             worker.join()
         for place in places:
-            place.commands.close()
+            place.close()
     if len(job.causes) > 1:
         print("\nby cause:")
         for count, kind, first in sorted(job.causes.values(), reverse=True):

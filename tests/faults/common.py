@@ -70,10 +70,15 @@ class Running:
 
 @dataclass(frozen=True)
 class Peace:
-    """What an undisturbed command leaves, and in how many seconds."""
+    """What an undisturbed command leaves in `folder`, and in how many seconds."""
 
     work: dict[str, Any]
     seconds: float
+    folder: Path
+
+    def copy(self, cwd: Path) -> None:
+        """Have `cwd` be as after the command."""
+        shutil.copytree(self.folder, cwd, symlinks=True, dirs_exist_ok=True)
 
 
 class Shared:
@@ -93,6 +98,8 @@ class Shared:
             place.write_text(re.sub("scorers = .*", 'scorers = ["exact_match", "answers"]', text))
         self.script = write_script(root / "says.jsonl")
         self.models: dict[str, Path] = {}
+        self.package = root / "package"  # a folder on the path of modules
+        self.package.mkdir()
 
     def make_models(self, commands: Commands) -> None:
         for family in ("llama", "falcon", "gemma3"):
@@ -121,7 +128,9 @@ class Shared:
                 with place.fresh() as folder:
                     ended = place.run(folder, words)
                     assert ended.status == 0, ended.outcome.output
-                    found = self._peace[tuple(words)] = Peace(work(folder), ended.seconds)
+                    kept = self.root / f"peace-{os.urandom(4).hex()}"
+                    folder.rename(kept)
+                found = self._peace[tuple(words)] = Peace(work(kept), ended.seconds, kept)
         return found
 
 
@@ -133,13 +142,17 @@ class Place:
         root.mkdir()
         self.environment = {
             "HF_HUB_OFFLINE": "1",
-            "HF_HOME": str(root / "hub"),
+            "HF_HOME": str(shared.root / "hub"),
             "HARNESS_CACHE": str(root / "cache"),
             "CUDA_VISIBLE_DEVICES": "",
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{shared.package}",
         }
         self.commands = Commands((*MODEL_IMPORTS, "tests.faults.quick"), self.environment)
+
+    def close(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its process ends with this one
+            self.commands.close()
 
     @contextlib.contextmanager
     def fresh(self) -> Iterator[Path]:
@@ -152,9 +165,7 @@ class Place:
         finally:
             shutil.rmtree(base, ignore_errors=True)
 
-    def start(
-        self, cwd: Path, words: list[str], fault: Fault | None = None, **env: str
-    ) -> Running:
+    def start(self, cwd: Path, words: list[str], fault: Fault | None = None, **env: str) -> Running:
         """Begin a command in a forked process."""
         env = {"TMPDIR": str(cwd.parent / "tmp"), **env}
         began = time.monotonic()
@@ -302,15 +313,15 @@ def _cause(out: str) -> str:
 def leftovers(cwd: Path) -> list[str]:
     """Temporary files that a finished command should have swept."""
     left = [p for p in cwd.rglob("*") if re.match(r"\.(tmp|making)-", p.name)]
-    left += [p for p in (cwd / "runs").glob("*/*/*/tmp")]
+    left += list((cwd / "runs").glob("*/*/*/tmp"))
     left += list((cwd.parent / "tmp").iterdir())
     shapes = {re.sub(r"[0-9a-z_]{8,}", "…", p.name) for p in left}
     return [f"left behind: {', '.join(sorted(shapes))}"] if left else []
 
 
-def ends_well(place: Place, cwd: Path, words: list[str], when: str) -> list[str]:
+def ends_well(place: Place, cwd: Path, words: list[str], when: str, **env: str) -> list[str]:
     """The command once more, in peace: it must succeed, with the tables of an undisturbed one."""
-    ended = place.run(cwd, words)
+    ended = place.run(cwd, words, **env)
     found = complaints(ended)
     if not found and (names := differences(work(cwd), place.shared.peace(place, words).work)):
         found = [f"other results than undisturbed in {', '.join(names)}"]

@@ -16,6 +16,19 @@ SAID = (
     r"damag|chang|missing|dropped|left out|cut off|made again|passed over|not used|unusable|torn|"
     r"remove|cannot|replac|link|not a file|read again|fetched again|converted again|moved aside"
 )
+KINDS = (
+    "flip",
+    "flip",
+    "flip",
+    "cut",
+    "zero",
+    "garbage",
+    "remove",
+    "folder",
+    "fifo",
+    "link",
+    "parent",
+)
 CANARY = "a file outside, not to be touched\n"
 
 
@@ -23,8 +36,10 @@ def trial(place: Place, rng: random.Random) -> list[str]:
     words = place.shared.scene(rng)
     peace = place.shared.peace(place, words)
     with place.fresh() as cwd:
-        finished = rng.random() < 0.4
-        place.run(cwd, words, None if finished else random_fault(rng))
+        if rng.random() < 0.4:
+            peace.copy(cwd)
+        else:
+            place.run(cwd, words, random_fault(rng))
         if rng.random() < 0.3 or (target := _in_tmp(rng, cwd)) is None:
             target = some_path(rng, cwd)
         if target is None:
@@ -58,7 +73,7 @@ def damage(rng: random.Random, target: Path, cwd: Path, outside: Path) -> tuple[
     content = bytearray(target.read_bytes())
     at = rng.randrange(len(content) or 1)
     listed = _is_listed(target)
-    kind = rng.choice("flip flip flip cut zero garbage remove folder fifo link parent".split())
+    kind = rng.choice(KINDS)
     if kind == "flip" and content:
         content[at] ^= 1 << rng.randrange(8)
         target.write_bytes(content)
@@ -67,11 +82,11 @@ def damage(rng: random.Random, target: Path, cwd: Path, outside: Path) -> tuple[
         return "a bit flipped", listed or (whole and "tmp/train" not in str(target))
     if kind == "cut":
         target.write_bytes(content[:at])
-        return "cut", listed
+        return "cut", listed and at < len(content)
     if kind == "zero":
         end = rng.randint(at, len(content))
         target.write_bytes(content[:at] + bytes(end - at) + content[end:])
-        return "zeroed", listed and end > at
+        return "zeroed", listed and any(content[at:end])
     if kind == "garbage":
         with target.open("ab") as file:
             file.write(rng.randbytes(rng.randint(1, 60)))
@@ -113,9 +128,7 @@ def _in_tmp(rng: random.Random, cwd: Path) -> Path | None:
     return rng.choice(sorted(files)) if files else None
 
 
-def _refusal(
-    place: Place, cwd: Path, words: list[str], ended: Ended, target: Path
-) -> list[str]:
+def _refusal(place: Place, cwd: Path, words: list[str], ended: Ended, target: Path) -> list[str]:
     """A refusal must name what to remove, and all is well once it is gone."""
     said = ended.outcome.stderr.strip().splitlines()[-1][:300]
     named = [p for p in (target, target.parent) if str(p) in ended.outcome.output]

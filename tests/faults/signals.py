@@ -57,9 +57,7 @@ def _fresh(place: Place, rng: random.Random) -> list[str]:
         return _judged(place, cwd, words, ended, once)
 
 
-def _judged(
-    place: Place, cwd: Path, words: list[str], ended: Ended, once: bool
-) -> list[str]:
+def _judged(place: Place, cwd: Path, words: list[str], ended: Ended, once: bool) -> list[str]:
     number = "one signal" if once else "two signals"
     over = "report: " in ended.outcome.stdout and ended.status < 0  # it was leaving
     found = complaints(ended, (0, *INTERRUPTED, *([ended.status] if over else [])))
