@@ -53,8 +53,9 @@ class Job:
             began = time.monotonic()
             try:
                 found = KINDS[kind](place, random.Random(f"{self.seed} {kind} {number}"))
-            except Exception:
-                found = [f"the job itself failed: {traceback.format_exc()}"]
+            except Exception as error:
+                traceback.print_exc()
+                found = [f"the job itself failed: {type(error).__name__}: {error}"]
             self._note(kind, number, found, time.monotonic() - began)
 
     def _draw(self) -> tuple[str, int] | None:

@@ -118,7 +118,7 @@ def write_gguf(path: Path) -> None:
     from tokenizers import pre_tokenizers
 
     size = 32
-    tokens = ["<eos>", "<bos>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "ab"]
+    tokens = ["<eos>", "<bos>", "<|endoftext|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "ab"]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(256)
     writer.add_embedding_length(size)
@@ -132,7 +132,7 @@ def write_gguf(path: Path) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)
-    writer.add_token_types([3, 3] + [1] * (len(tokens) - 2))
+    writer.add_token_types([3, 3, 3] + [1] * (len(tokens) - 3))
     writer.add_token_merges(["a b"])  # the reader wants one
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(0)
