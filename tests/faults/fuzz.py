@@ -164,7 +164,7 @@ def _script(place: Place, rng: random.Random, cwd: Path) -> list[str]:
 
 def _toml(place: Place, rng: random.Random, cwd: Path) -> list[str]:
     shutil.copytree(place.shared.registry, cwd / "registry")
-    (cwd / "registry/models").mkdir()
+    (cwd / "registry/models").mkdir(exist_ok=True)
     shipped = sorted((ROOT / "harness/config").glob("*/*.toml"))
     for file in shipped:
         if file.parent.name == "models":
