@@ -2,11 +2,14 @@
 # make test     set up what is missing and pass the tests, offline
 # make kernels  pass the tests of the GPU's kernels without a GPU (Triton is another 1 GB of disk)
 # make check    hold the scorers to their golden cases and frozen scores
+# make faults   kill, damage and fuzz commands at random for SECONDS=240, drawn from SEED=0
 PYTHON ?= python3
+SECONDS ?= 240
+SEED ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test kernels lint check
+.PHONY: run test kernels lint check faults
 
 run: $(VENV)/.run-ready
 	$(BIN)/python -m harness run
@@ -20,6 +23,9 @@ kernels: $(VENV)/.test-ready
 
 check: $(VENV)/.run-ready
 	$(BIN)/python -m harness check
+
+faults: $(VENV)/.test-ready
+	$(BIN)/python -m tests.faults --seconds $(SECONDS) --seed $(SEED)
 
 lint: $(VENV)/.lint-ready
 	$(BIN)/ruff check harness tasks tests
