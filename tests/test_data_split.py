@@ -22,7 +22,8 @@ from harness.config.schema import SplitConfig, TaskConfig
 from harness.data.load import load
 from harness.data.nearest import nearest
 from harness.data.prompt import render
-from harness.data.similarity import JaccardIndex, word_ngrams, words
+from harness.data.similarity import alike_pairs
+from harness.data.words import Sets, hashed_sets, words
 from harness.data.split import Split, contamination, near_duplicate_groups, split
 from harness.errors import DataError
 from harness.records import Example
@@ -42,6 +43,13 @@ thresholds = st.sampled_from([0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.9, 1.0])
 
 def jaccard(a: frozenset[object], b: frozenset[object]) -> Fraction:
     return Fraction(len(a & b), len(a | b)) if a and b else Fraction(0)
+
+
+def word_ngrams(text: str) -> frozenset[tuple[str, ...]]:
+    """The definition: distinct runs of three words; of a text with fewer, its single words."""
+    found = words(text)
+    n = 3 if len(found) >= 3 else 1
+    return frozenset(zip(*(found[start:] for start in range(n)), strict=False))
 
 
 def alike(a: Example, b: Example) -> bool:
@@ -81,30 +89,70 @@ def test_words_and_ngrams() -> None:
     assert word_ngrams("...") == frozenset()
 
 
+def as_sets(members: list[frozenset[int]]) -> Sets:
+    """The sets as hashed ones; numbers differ in bits all over."""
+    ordered = [sorted(e * 0x9E3779B97F4A7C15 % (1 << 64) for e in one) for one in members]
+    starts = np.cumsum([0, *map(len, ordered)])
+    return Sets(starts, np.array([e for one in ordered for e in one], dtype=np.uint64))
+
+
+class Everything:
+    """All pairs are of interest."""
+
+    def wanted(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return np.ones(len(left), dtype=bool)
+
+    def settled(self, members: np.ndarray) -> bool:
+        return False
+
+
+def found_pairs(members: list[frozenset[int]], threshold: float) -> set[tuple[int, int]]:
+    every = np.arange(len(members))
+    return {
+        (min(a, b), max(a, b))
+        for left, right in alike_pairs(as_sets(members), every, threshold, Everything())
+        for a, b in zip(left.tolist(), right.tolist(), strict=True)
+    }
+
+
+def pairs_by_definition(members: list[frozenset[int]], threshold: float) -> set[tuple[int, int]]:
+    return {
+        (i, j)
+        for j, b in enumerate(members)
+        for i, a in enumerate(members[:j])
+        if jaccard(a, b) >= Fraction(repr(threshold))
+    }
+
+
 @PROPERTY
-@given(sets, sets, thresholds)
-def test_the_search_equals_brute_force(
-    indexed: list[frozenset[int]], asked: list[frozenset[int]], threshold: float
-) -> None:
-    index = JaccardIndex(indexed, threshold)
-    for members in [*asked, *indexed]:
-        expected = [
-            i
-            for i, other in enumerate(indexed)
-            if members and other and jaccard(members, other) >= Fraction(repr(threshold))
-        ]
-        assert index.matches(members).tolist() == expected
-        odd = np.arange(len(indexed)) % 2 == 1
-        assert index.matches(members, odd).tolist() == [i for i in expected if i % 2]
+@given(sets, thresholds)
+def test_the_search_equals_brute_force(members: list[frozenset[int]], threshold: float) -> None:
+    assert found_pairs(members, threshold) == pairs_by_definition(members, threshold)
 
 
 def test_the_search_in_small_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(0)
     many = [frozenset(draw.sample(range(40), draw.randint(1, 20))) for _ in range(300)]
-    index = JaccardIndex(many, 0.4)
-    whole = [index.matches(members).tolist() for members in many]
-    monkeypatch.setattr("harness.data.similarity._CHUNK_ELEMENTS", 50)
-    assert [index.matches(members).tolist() for members in many] == whole
+    many += [frozenset(draw.sample(range(9000), draw.randint(400, 500))) for _ in range(20)]
+    many += [one - {min(one)} for one in many[-20:]]
+    whole = found_pairs(many, 0.4)
+    assert whole == pairs_by_definition(many, 0.4)
+    for name in ("_ENTRIES", "_CANDIDATES", "_COMPARED", "_COMPARED_ELEMENTS", "_PIECE"):
+        monkeypatch.setattr(f"harness.data.similarity.{name}", 50)
+    monkeypatch.setattr("harness.data.similarity._LONG_LIST", 2)
+    assert found_pairs(many, 0.4) == whole
+
+
+@PROPERTY
+@given(st.lists(texts, max_size=12), st.sampled_from([1, 3]))
+def test_hashed_sets_are_as_large_as_the_sets_they_stand_for(some: list[str], n: int) -> None:
+    exact = [word_ngrams(text) if n == 3 else frozenset(words(text)) for text in some]
+    hashed = hashed_sets(some, n)
+    assert hashed.sizes.tolist() == [len(one) for one in exact]
+    pieces = np.split(hashed.elements, hashed.starts[1:-1])
+    for a, x in zip(exact, pieces, strict=False):
+        for b, y in zip(exact, pieces, strict=False):
+            assert len(np.intersect1d(x, y)) == len(a & b)
 
 
 # --- groups ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.similarity import words
+from harness.data.words import words
 from harness.records import Example
 
 # Scores are compared at this many decimals, so that the last bits of a sum, which differ between
