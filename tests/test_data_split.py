@@ -23,8 +23,8 @@ from harness.data.load import load
 from harness.data.nearest import nearest
 from harness.data.prompt import render
 from harness.data.similarity import alike_pairs
-from harness.data.words import Sets, hashed_sets, words
 from harness.data.split import Split, contamination, near_duplicate_groups, split
+from harness.data.words import Sets, hashed_sets, words
 from harness.errors import DataError
 from harness.records import Example
 

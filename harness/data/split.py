@@ -13,6 +13,7 @@ import hashlib
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -86,7 +87,8 @@ def near_duplicate_groups(
         groups.join(*_equal(keys))
         for left, right in alike_pairs(sets, _distinct(keys), threshold, groups, advance):
             groups.join(left, right)
-    return groups.labels().tolist()
+    labels: list[int] = groups.labels().tolist()
+    return labels
 
 
 def split(
@@ -181,7 +183,8 @@ class _Groups:
 
     def wanted(self, left: Positions, right: Positions) -> Mask:
         """Pairs that are in one group are not compared."""
-        return self._roots(left) != self._roots(right)
+        wanted: Mask = self._roots(left) != self._roots(right)
+        return wanted
 
     def settled(self, members: Positions) -> bool:
         roots = self._roots(members)
@@ -230,8 +233,8 @@ def _set_keys(sets: Sets) -> list[bytes | None]:
     """What tells sets apart: their hash; None for one without an element."""
     starts = sets.starts.tolist()
     return [
-        hashlib.blake2b(sets.elements[a:b], digest_size=16).digest() if b > a else None
-        for a, b in zip(starts, starts[1:], strict=False)
+        hashlib.blake2b(sets.elements[a:b].data, digest_size=16).digest() if b > a else None
+        for a, b in pairwise(starts)
     ]
 
 
