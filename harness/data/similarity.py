@@ -71,6 +71,7 @@ class _Join:
         self, sets: Sets, chosen: Positions, numerator: int, denominator: int, interest: Interest
     ) -> None:
         self._numerator, self._denominator, self._interest = numerator, denominator, interest
+        self._chosen = len(chosen)
         _rarest_first(sets)
         sizes = sets.sizes[chosen]
         order = np.argsort(sizes, kind="stable")
@@ -91,10 +92,12 @@ class _Join:
         done = 0
         for number in range(passes):
             keys, members, places = self._entries(prefixes, number, passes)
-            yield from self._of_lists(keys, members, places)
-            now = len(sizes) * (number + 1) // passes
-            advance(now - done)
-            done = now
+            for share, found in self._of_lists(keys, members, places):
+                yield from found
+                now = int(self._chosen * (number + share) / passes)
+                advance(now - done)
+                done = now
+        advance(self._chosen - done)
 
     def _entries(
         self, prefixes: Positions, number: int, passes: int
@@ -116,8 +119,11 @@ class _Join:
         order = np.argsort(keys, kind="stable")  # among equals by set, and so by size
         return keys[order], members[order], places[order]
 
-    def _of_lists(self, keys: Elements, members: Positions, places: Positions) -> Iterator[Pairs]:
-        """The alike pairs among sets that have one of the elements, the smaller one first."""
+    def _of_lists(
+        self, keys: Elements, members: Positions, places: Positions
+    ) -> Iterator[tuple[float, Iterator[Pairs]]]:
+        """The alike pairs among sets that have one of the elements, and the share done by then."""
+        yield 0.0, iter(())
         if not len(keys):
             return
         last = np.append(keys[1:] != keys[:-1], True)
@@ -144,7 +150,7 @@ class _Join:
             kept = self._enough(at_most, size_a + size_b)
             a, b = a[kept], b[kept]
             kept = self._wanted(a, b)
-            yield from self._compared(a[kept], b[kept])
+            yield part.stop / len(lefts), self._compared(a[kept], b[kept])
 
     def _compared(self, a: Positions, b: Positions) -> Iterator[Pairs]:
         both = self._sizes[a] + self._sizes[b]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -85,7 +86,9 @@ def near_duplicate_groups(
         sets = hashed_sets(texts, n, advance)
         keys = _set_keys(sets)
         groups.join(*_equal(keys))
-        for left, right in alike_pairs(sets, _distinct(keys), threshold, groups, advance):
+        chosen = _distinct(keys)
+        advance(len(keys) - len(chosen))
+        for left, right in alike_pairs(sets, chosen, threshold, groups, advance):
             groups.join(left, right)
     labels: list[int] = groups.labels().tolist()
     return labels
@@ -97,8 +100,11 @@ def split(
     sides: Sequence[Side] | None = None,
     *,
     name: str = "the data",
+    advance: Callable[[int], None] = lambda texts: None,
 ) -> Split:
     """Divide the examples as `config` says; `name` says in an error whose examples they are.
+
+    advance: as of `near_duplicate_groups`.
 
     groups, random: units (groups of near-duplicates; single rows) are taken for test in an order
     that only the seed and the rows' ids decide, each if it still fits within config.test of the
@@ -119,7 +125,10 @@ def split(
         )
     if config.method == "groups":
         firsts = near_duplicate_groups(
-            examples, target_jaccard=config.target_jaccard, prompt_jaccard=config.prompt_jaccard
+            examples,
+            target_jaccard=config.target_jaccard,
+            prompt_jaccard=config.prompt_jaccard,
+            advance=advance,
         )
         if len(set(firsts)) < 2:
             raise DataError(
@@ -137,6 +146,34 @@ def split(
     test, rest = _take(shuffled, config.test, "test", config.seed, at_least_one=True)
     validation, train = _take(rest, config.validation, "validation", config.seed)
     return Split(train, validation, test)
+
+
+def split_notes(parts: Split, config: SplitConfig) -> list[str]:
+    """What the parts' sizes are and `config` did not ask for: one sentence each, with the mend."""
+    notes = []
+    rest = [*parts.train, *parts.validation]
+    rows, held_out = len(rest) + len(parts.test), len(parts.test)
+    asked = config.test * rows
+    bent = not 0.5 * asked <= held_out <= 1.5 * asked and abs(held_out - asked) > 1
+    if config.method == "groups" and bent:
+        largest = max(Counter(e.group for e in (*rest, *parts.test)).values())
+        notes.append(
+            f"{held_out:,} of {_rows(rows)} are held out ({held_out / rows:.0%}) where split.test "
+            f"asks for {config.test:.0%}: groups of near-duplicates stay whole and the largest has "
+            f"{_rows(largest)}; raise split.target_jaccard and split.prompt_jaccard, change "
+            "split.test, or set split.method = 'random'."
+        )
+    if config.validation > 0 and not parts.validation:
+        by_group = config.method == "groups"
+        smallest = min(Counter(e.group for e in rest).values()) if by_group else 1
+        least = math.ceil(100 * smallest / len(rest)) / 100
+        mend = f"raise split.validation to {least:.2f}" if least < 1 else "give more data"
+        notes.append(
+            f"no row is left to validate on: split.validation = {config.validation:g} of "
+            f"{_rows(len(rest))} is less than the smallest group, {_rows(smallest)}; {mend}, or "
+            "set it to 0."
+        )
+    return notes
 
 
 def contamination(
@@ -266,6 +303,7 @@ def _count_near(
     # Of equal training texts one is enough; of equal held-out ones each counts.
     chosen = np.append(_distinct(keys[: len(train)]), np.arange(len(train), len(keys)))
     chosen = chosen[(chosen < len(train)) | ~near[chosen]]
+    advance(len(keys) - len(chosen))
     for left, right in alike_pairs(sets, chosen, threshold, interest, advance):
         near[np.maximum(left, right)] = True
     return int(near[len(train) :].sum())
@@ -320,4 +358,4 @@ def _order(what: str, seed: int, key: str) -> tuple[bytes, str]:
 
 
 def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
+    return "1 row" if count == 1 else f"{count:,} rows"
