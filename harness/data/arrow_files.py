@@ -55,12 +55,16 @@ def column_names(file: Path, kind: str) -> list[str]:
 def read_rows(
     file: Path, kind: str, used: list[str], unpacked: Unpacked
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet or Arrow file, the used columns only. Raises DataError."""
+    """The rows of a Parquet or Arrow file, the used columns only. Raises DataError.
+
+    All are counted in `unpacked` before the first one is given.
+    """
     with _reading(file, kind):
         batches = _parquet_batches if kind == "parquet" else _arrow_batches
         for batch in batches(file, used):
-            unpacked.add(file, 0, batch.num_rows)
-            for part in _small(batch, file, unpacked):
+            unpacked.add(file, _size(batch), batch.num_rows)
+        for batch in batches(file, used):
+            for part in _small(batch):
                 names = part.schema.names
                 columns = [_values(column) for column in part.columns]
                 for cells in zip(*columns, strict=True):
@@ -107,16 +111,18 @@ def _stream(file: Path) -> Iterator[Any]:
             yield reader
 
 
-def _small(batch: Any, file: Path, unpacked: Unpacked) -> Iterator[Any]:
-    """The batch in parts that unpack to at most _BATCH_BYTES, or are one row; each is counted."""
-    size = sum(_unpacked_bytes(column) for column in batch.columns)
-    if size > _BATCH_BYTES and batch.num_rows > 1:
+def _small(batch: Any) -> Iterator[Any]:
+    """The batch in parts that unpack to at most _BATCH_BYTES, or are one row."""
+    if batch.num_rows > 1 and _size(batch) > _BATCH_BYTES:
         half = batch.num_rows // 2
-        yield from _small(batch.slice(0, half), file, unpacked)
-        yield from _small(batch.slice(half), file, unpacked)
-        return
-    unpacked.add(file, size)
-    yield batch
+        yield from _small(batch.slice(0, half))
+        yield from _small(batch.slice(half))
+    else:
+        yield batch
+
+
+def _size(batch: Any) -> int:
+    return sum(_unpacked_bytes(column) for column in batch.columns)
 
 
 def _unpacked_bytes(column: Any) -> int:

@@ -48,6 +48,8 @@ def check(path: str) -> Path:
 
     Raises DataError in one sentence.
     """
+    if not path:
+        raise DataError("the path '' that --data gives is empty: give a data file or folder.")
     place = Path(os.path.expanduser(path))
     mode = _mode(place)
     if stat.S_ISDIR(mode):
