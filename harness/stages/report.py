@@ -63,8 +63,8 @@ def _facts(run: Run, folder: RunFolder) -> list[tuple[str, str]]:
             f"answer: {near['near_target']}",
         ),
     ]
-    if data["notes"]:
-        facts.append(("split notes", " ".join(data["notes"])))
+    if notes := data.get("notes"):
+        facts.append(("split notes", " ".join(notes)))
     if skipped := {**data["skipped"], **data["repaired"]}:
         facts.append(("data faults", ", ".join(f"{n} × {what}" for what, n in skipped.items())))
     if fit.get("trained", True):
