@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,14 @@ def write_atomic(path: Path, data: str | bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """`write_atomic` of many lines, each with its end, without holding them all."""
+    with replacing(path) as temporary:
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.writelines(lines)
+        sync_file(temporary)
 
 
 def write_json(path: Path, value: Any) -> None:

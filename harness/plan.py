@@ -61,7 +61,7 @@ CODE: Mapping[str, tuple[str, ...]] = {
     "prepare": ("data", "records.py", "stages/prepare.py"),
     "train": (*_MODEL_CODE, "stages/fit.py", "stages/encode.py", "stages/sampling.py"),
     "answer": (*_MODEL_CODE, "stages/answer.py"),
-    "score": ("scorers", "records.py", "data/nearest.py", "stages/score.py"),
+    "score": ("scorers", "records.py", "data/nearest.py", "data/words.py", "stages/score.py"),
     "compare": ("statistics.py", "comparing.py", "reports", "stages"),
     "samples": ("scorers",),
 }

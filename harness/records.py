@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 Arm = Literal["base", "tuned"]
@@ -49,9 +49,10 @@ class Example:
     assertions: tuple[Assertion, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        row = asdict(self)
+        row: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
         row["assertions"] = [
-            {key: value for key, value in a.items() if value is not None} for a in row["assertions"]
+            {key: value for key, value in asdict(a).items() if value is not None}
+            for a in self.assertions
         ]
         return row
 

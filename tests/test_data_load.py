@@ -13,9 +13,23 @@ from typing import Any
 import pytest
 
 from harness.config.schema import TaskConfig
+from harness.data import text_files
+from harness.data.identity import identity
 from harness.data.load import MAX_CHARACTERS, available, load
 from harness.errors import DataError, HarnessError, MissingError, StorageError
-from tests.sources import REAL, ROOT, ROWS, lines, parquet, read, refusal, shipped, task, write
+from tests.sources import (
+    COLUMNS,
+    REAL,
+    ROOT,
+    ROWS,
+    lines,
+    parquet,
+    read,
+    refusal,
+    shipped,
+    task,
+    write,
+)
 
 # --- what is read ----------------------------------------------------------------------------
 
@@ -101,11 +115,13 @@ def test_unusable_rows_are_counted_and_ids_keep_their_place(tmp_path: Path) -> N
         {"ask": "good", "answer": "x" * MAX_CHARACTERS},
     ]
     loaded = read(write(tmp_path / "rows.jsonl", lines(*rows)))
-    assert [e.id for e in loaded.examples] == ["000009"]
+    assert [e.id for e in loaded.examples] == ["000003", "000009"]
+    assert loaded.examples[0].prompt == "7"
     assert loaded.skipped == {
-        "prompt missing": 4,
+        "prompt missing": 3,
         "prompt empty": 1,
-        "target missing": 2,
+        "target missing": 1,
+        "target of a wrong type: is a list, text is needed": 1,
         "target empty": 1,
         "target too long": 1,
     }
@@ -144,13 +160,13 @@ def test_nothing_is_left_behind_and_no_stale_cache_is_used(
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    place = write(tmp_path / "rows.jsonl", lines(*ROWS))
+    place = write(tmp_path / "hub" / "rows.jsonl", lines(*ROWS))
     before = place.stat()
-    read(place)
+    read(place.parent)
     changed = [{**row, "ask": row["ask"].replace("make", "bake")} for row in ROWS]
     write(place, lines(*changed))
     os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert read(place).examples[0].prompt == "bake 0"
+    assert read(place.parent).examples[0].prompt == "bake 0"
     assert list(temporary.iterdir()) == []
 
 
@@ -158,8 +174,8 @@ def test_a_temporary_folder_that_fails_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
-    with pytest.raises(StorageError, match=r"rows\.jsonl' .* set TMPDIR\.$"):
-        read(write(tmp_path / "rows.jsonl", lines(*ROWS)))
+    with pytest.raises(StorageError, match=r"hub' .* set TMPDIR\.$"):
+        read(write(tmp_path / "hub" / "rows.jsonl", lines(*ROWS)).parent)
 
 
 def test_local_data_is_read_without_a_connection(
@@ -170,6 +186,121 @@ def test_local_data_is_read_without_a_connection(
     monkeypatch.setattr(socket.socket, "connect", lambda *a: asked.append(a))
     read(write(tmp_path / "hub" / "train.jsonl", lines(*ROWS)).parent)
     assert asked == []
+
+
+def test_whole_numbers_are_read_as_they_are_written(tmp_path: Path) -> None:
+    text = '{"ask": -0, "answer": 123456789012345678901234567890}\n'
+    for name, content in (("a.jsonl", text), ("a.json", f"[{text}]")):
+        example = read(write(tmp_path / name, content)).examples[0]
+        assert (example.prompt, example.target) == ("-0", "123456789012345678901234567890")
+    rows = [{"ask": 2**63 - 1, "answer": -7}]
+    example = read(parquet(tmp_path / "a.parquet", rows)).examples[0]
+    assert (example.prompt, example.target) == ("9223372036854775807", "-7")
+
+
+def test_conversations_give_the_last_question_and_its_answer(tmp_path: Path) -> None:
+    def turns(*pairs: tuple[str, str]) -> dict[str, Any]:
+        return {"messages": [{"role": role, "content": text} for role, text in pairs]}
+
+    rows = [
+        turns(("user", "one"), ("assistant", "1")),
+        turns(
+            ("system", "s"), ("user", "x"), ("assistant", "0"), ("user", "y"), ("assistant", "2")
+        ),
+        turns(("user", "three"), ("assistant", "3"), ("user", "unanswered")),
+        turns(("assistant", "unasked")),
+        turns(("user", "unanswered")),
+    ]
+    columns = {"prompt": "messages", "target": "messages"}
+    for place in (write(tmp_path / "a.jsonl", lines(*rows)), parquet(tmp_path / "a.parquet", rows)):
+        loaded = read(place, columns=columns)
+        pairs = [(e.prompt, e.target) for e in loaded.examples]
+        assert pairs == [("one", "1"), ("y", "2"), ("three", "3")]
+        assert loaded.skipped == {"prompt missing": 1, "target missing": 1}
+        assert loaded.repaired == {"earlier, later or system turn of a conversation left out": 4}
+    apart = {"ask": rows[0]["messages"][:1], "answer": rows[0]["messages"][1:]}
+    example = read(write(tmp_path / "b.jsonl", lines(apart))).examples[0]
+    assert (example.prompt, example.target) == ("one", "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ('\ufeffask;given;answer\r\n"a;b";;"c,d"\r\n', ("a;b", "c,d")),
+        ("ask\tanswer\na;b\tc,d\n", ("a;b", "c,d")),
+        ("ask,answer\na;b,c;d\n", ("a;b", "c;d")),
+        ('"ask","answer","note;note"\na,b,c\n', ("a", "b")),
+    ],
+)
+def test_the_delimiter_is_the_one_that_shows_the_columns(
+    tmp_path: Path, text: str, pair: tuple[str, str]
+) -> None:
+    columns = {**COLUMNS, "remove": ["note;note"]}
+    example = read(write(tmp_path / "rows.csv", text), columns=columns).examples[0]
+    assert (example.prompt, example.target) == pair
+
+
+def test_folders_that_datasets_saved(tmp_path: Path) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_list(ROWS)
+    rows.save_to_disk(str(tmp_path / "one"), num_shards=2)
+    parts = datasets.DatasetDict({"train": rows, "test": rows.select([1])})
+    parts.save_to_disk(str(tmp_path / "several"))
+    whole = read(write(tmp_path / "rows.jsonl", lines(*ROWS))).digest
+    assert read(tmp_path / "one").digest == whole
+    assert read(tmp_path / "several").digest == whole
+    assert read(next((tmp_path / "several" / "train").glob("*.arrow"))).digest == whole
+    test = read(tmp_path / "several", data={"hub": "a/b", "split": "test"})
+    assert [e.prompt for e in test.examples] == ["make 1"]
+
+
+def test_a_configuration_is_named_in_the_task(tmp_path: Path) -> None:
+    card = "---\nconfigs:\n" + "".join(
+        f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in ("v0.1", "v0.2")
+    )
+    write(tmp_path / "README.md", card + "---\n")
+    parquet(tmp_path / "v0.1" / "train-00000-of-00001.parquet", ROWS)
+    parquet(tmp_path / "v0.2" / "train-00000-of-00001.parquet", ROWS[:2])
+    assert len(read(tmp_path, data={"hub": "a/b", "config": "v0.2"}).examples) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["data[1].jsonl", "a*b?.jsonl", "...jsonl", ".jsonl", "[a].b.json"]
+)
+def test_names_that_a_shell_would_read_as_patterns(tmp_path: Path, name: str) -> None:
+    assert len(read(write(tmp_path / name, lines(*ROWS))).examples) == 4
+    folder = write(tmp_path / "f[1]*" / "d" / f"x{name}", lines(*ROWS)).parent.parent
+    (folder / "again").symlink_to(".")
+    (folder / "loop.json").symlink_to("loop.json")
+    assert len(read(folder).examples) == 4
+
+
+def test_brackets_in_the_path_of_parquet(tmp_path: Path) -> None:
+    assert len(read(parquet(tmp_path / "data[1].parquet", ROWS)).examples) == 4
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place = write(tmp_path / "rows.jsonl", lines(*ROWS))
+    assert available(task(), "~/rows.jsonl") is None
+    assert len(read(Path("~/rows.jsonl")).examples) == 4
+    named = identity(task(), Path("nowhere"), "~/rows.jsonl")
+    assert named == identity(task(), Path("nowhere"), str(place)) != {}
+
+
+def test_a_list_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"ask": f'é{i} 😀 " \\ \n', "answer": "x" * i, "note": [i, i]} for i in range(1, 40)]
+    for indent in (None, 2):
+        for ascii_ in (True, False):
+            text = json.dumps(rows, indent=indent, ensure_ascii=ascii_)
+            place = write(tmp_path / "rows.json", text)
+            whole = read(place)
+            assert len(whole.examples) == 39
+            for piece in (1, 7):
+                monkeypatch.setattr(text_files, "_PIECE", piece)
+                assert read(place).digest == whole.digest
+            monkeypatch.undo()
 
 
 @pytest.mark.parametrize(

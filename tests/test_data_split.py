@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -22,8 +23,9 @@ from harness.config.schema import SplitConfig, TaskConfig
 from harness.data.load import load
 from harness.data.nearest import nearest
 from harness.data.prompt import render
-from harness.data.similarity import JaccardIndex, word_ngrams, words
-from harness.data.split import Split, contamination, near_duplicate_groups, split
+from harness.data.similarity import alike_pairs
+from harness.data.split import Split, contamination, near_duplicate_groups, split, split_notes
+from harness.data.words import Sets, hashed_sets, words
 from harness.errors import DataError
 from harness.records import Example
 
@@ -42,6 +44,13 @@ thresholds = st.sampled_from([0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.9, 1.0])
 
 def jaccard(a: frozenset[object], b: frozenset[object]) -> Fraction:
     return Fraction(len(a & b), len(a | b)) if a and b else Fraction(0)
+
+
+def word_ngrams(text: str) -> frozenset[tuple[str, ...]]:
+    """The definition: distinct runs of three words; of a text with fewer, its single words."""
+    found = words(text)
+    n = 3 if len(found) >= 3 else 1
+    return frozenset(zip(*(found[start:] for start in range(n)), strict=False))
 
 
 def alike(a: Example, b: Example) -> bool:
@@ -81,30 +90,143 @@ def test_words_and_ngrams() -> None:
     assert word_ngrams("...") == frozenset()
 
 
+ZH = (
+    "请为一家位于北京的小型咖啡店设计一个简单的网页包含标题营业时间和联系方式并使用温暖的颜色和图片"
+)
+ZH_OTHER = (
+    "写一段关于火星探测历史的文章列出主要任务发射年份以及科学家从岩石样本中得到的重要结论与问题"
+)
+JA = (
+    "東京の小さな喫茶店のために営業時間と連絡先を載せた簡単なホームページを作ってください温かい色で"
+)
+JA_OTHER = (
+    "火星探査の歴史について主な計画と打ち上げの年を並べた表を書き科学者が得た結論を説明しなさい"
+)
+TH = "สร้างหน้าเว็บสำหรับร้านกาแฟเล็กในกรุงเทพพร้อมเวลาเปิดและข้อมูลติดต่อ"
+TH_OTHER = "เขียนบทความเกี่ยวกับประวัติการสำรวจดาวอังคารและรายชื่อภารกิจสำคัญทั้งหมด"
+KM = "បង្កើតគេហទំព័រសម្រាប់ហាងកាហ្វេតូចមួយនៅភ្នំពេញជាមួយម៉ោងបើក"
+KM_OTHER = "សរសេរអត្ថបទអំពីប្រវត្តិនៃការរុករកភពអង្គារនិងបញ្ជីបេសកកម្ម"
+MY = "ရန်ကုန်ရှိကော်ဖီဆိုင်ငယ်တစ်ခုအတွက်ဝဘ်စာမျက်နှာတစ်ခုဖန်တီးပါ"
+MY_OTHER = "အင်္ဂါဂြိုဟ်စူးစမ်းလေ့လာမှုသမိုင်းအကြောင်းဆောင်းပါးရေးပါ"
+BO = "པེ་ཅིན་གྱི་ཇ་ཁང་ཆུང་ངུ་ཞིག་གི་ཆེད་དུ་དྲ་ངོས་སྟབས་བདེ་ཞིག་བཟོས་"
+BO_OTHER = "གཟའ་མིག་དམར་བརྟག་དཔྱད་ཀྱི་ལོ་རྒྱུས་སྐོར་རྩོམ་ཡིག་ཅིག་འབྲི་རོགས་"
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        (ZH, ZH_OTHER),
+        ("".join(chr(0x20000 + ord(c) % 5000) for c in ZH), ZH_OTHER),  # beyond 16 bits
+        (JA, JA_OTHER),
+        (TH, TH_OTHER),
+        (KM, KM_OTHER),
+        (MY, MY_OTHER),
+        (BO, BO_OTHER),
+    ],
+)
+def test_one_changed_sign_is_near_where_words_have_no_spaces(text: str, other: str) -> None:
+    for at in (0, len(text) // 2, len(text) - 1):
+        twin = text[:at] + ZH[0 if text is not ZH else 9] + text[at + 1 :]
+        assert twin != text
+        for pair in ((text, twin), (twin, text)):
+            examples = [Example("0", pair[0], "a b c"), Example("1", pair[1], "d e f")]
+            assert near_duplicate_groups(examples) == [0, 0]
+            examples = [
+                Example("0", "a", f"<p>{pair[0]}</p>"),
+                Example("1", "b", f"<p>{pair[1]}</p>"),
+            ]
+            assert near_duplicate_groups(examples) == [0, 0]
+            assert contamination(examples[:1], examples[1:]).near_target == 1
+        found = [Example("0", other, ""), Example("1", twin, ""), Example("2", ZH_OTHER[::-1], "")]
+        assert nearest([Example("9", text, "")], found)[0].id == "1"
+    assert jaccard(frozenset(words(text)), frozenset(words(other))) < Fraction("0.2")
+    assert jaccard(word_ngrams(text), word_ngrams(other)) < Fraction("0.1")
+
+
+def test_words_where_scripts_are_mixed() -> None:
+    assert words("使用HTML5制作，一页") == ["使用", "html5", "制作", "一页"]
+    assert words("网页设计 的 page") == ["网页", "页设", "设计", "的", "page"]
+    assert words("ｺｰﾋｰ") == words("コーヒー") == ["コー", "ーヒ", "ヒー"]
+    assert words("ガギ") == words("カ\u3099キ\u3099") == words("ｶﾞｷﾞ") == ["ガギ"]
+    assert words("豈更") == words("\uf900\uf901")  # compatibility ideographs
+    assert words("𠀀𠀁𠀂") == ["𠀀𠀁", "𠀁𠀂"]
+    assert words("ร้าน ok") == ["ร้า", "้าน", "ok"]
+
+
 @PROPERTY
-@given(sets, sets, thresholds)
-def test_the_search_equals_brute_force(
-    indexed: list[frozenset[int]], asked: list[frozenset[int]], threshold: float
-) -> None:
-    index = JaccardIndex(indexed, threshold)
-    for members in [*asked, *indexed]:
-        expected = [
-            i
-            for i, other in enumerate(indexed)
-            if members and other and jaccard(members, other) >= Fraction(repr(threshold))
-        ]
-        assert index.matches(members).tolist() == expected
-        odd = np.arange(len(indexed)) % 2 == 1
-        assert index.matches(members, odd).tolist() == [i for i in expected if i % 2]
+@given(st.text(st.characters(max_codepoint=0x0DFF), max_size=40))
+def test_words_of_scripts_with_spaces_are_runs_of_word_characters(text: str) -> None:
+    assert words(text) == re.findall(r"\w+", text.lower())
+
+
+def test_korean_has_spaces() -> None:
+    assert words("작은 카페의 웹페이지, 만들기") == ["작은", "카페의", "웹페이지", "만들기"]
+
+
+def as_sets(members: list[frozenset[int]]) -> Sets:
+    """The sets as hashed ones; numbers differ in bits all over."""
+    ordered = [sorted(e * 0x9E3779B97F4A7C15 % (1 << 64) for e in one) for one in members]
+    starts = np.cumsum([0, *map(len, ordered)])
+    return Sets(starts, np.array([e for one in ordered for e in one], dtype=np.uint64))
+
+
+class Everything:
+    """All pairs are of interest."""
+
+    def wanted(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return np.ones(len(left), dtype=bool)
+
+    def settled(self, members: np.ndarray) -> bool:
+        return False
+
+
+def found_pairs(members: list[frozenset[int]], threshold: float) -> set[tuple[int, int]]:
+    every = np.arange(len(members))
+    return {
+        (min(a, b), max(a, b))
+        for left, right in alike_pairs(as_sets(members), every, threshold, Everything())
+        for a, b in zip(left.tolist(), right.tolist(), strict=True)
+    }
+
+
+def pairs_by_definition(members: list[frozenset[int]], threshold: float) -> set[tuple[int, int]]:
+    return {
+        (i, j)
+        for j, b in enumerate(members)
+        for i, a in enumerate(members[:j])
+        if jaccard(a, b) >= Fraction(repr(threshold))
+    }
+
+
+@PROPERTY
+@given(sets, thresholds)
+def test_the_search_equals_brute_force(members: list[frozenset[int]], threshold: float) -> None:
+    assert found_pairs(members, threshold) == pairs_by_definition(members, threshold)
 
 
 def test_the_search_in_small_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(0)
-    many = [frozenset(draw.sample(range(40), draw.randint(1, 20))) for _ in range(300)]
-    index = JaccardIndex(many, 0.4)
-    whole = [index.matches(members).tolist() for members in many]
-    monkeypatch.setattr("harness.data.similarity._CHUNK_ELEMENTS", 50)
-    assert [index.matches(members).tolist() for members in many] == whole
+    many = [frozenset(draw.sample(range(40), draw.randint(1, 20))) for _ in range(80)]
+    many += [frozenset(draw.sample(range(900), draw.randint(40, 50))) for _ in range(9)]
+    many += [one - {min(one)} for one in many[-9:]]
+    whole = found_pairs(many, 0.4)
+    assert whole == pairs_by_definition(many, 0.4)
+    for name in ("_ENTRIES", "_CANDIDATES", "_COMPARED", "_COMPARED_ELEMENTS", "_PIECE"):
+        monkeypatch.setattr(f"harness.data.similarity.{name}", 50)
+    monkeypatch.setattr("harness.data.similarity._LONG_LIST", 2)
+    assert found_pairs(many, 0.4) == whole
+
+
+@PROPERTY
+@given(st.lists(texts, max_size=12), st.sampled_from([1, 3]))
+def test_hashed_sets_are_as_large_as_the_sets_they_stand_for(some: list[str], n: int) -> None:
+    exact = [word_ngrams(text) if n == 3 else frozenset(words(text)) for text in some]
+    hashed = hashed_sets(some, n)
+    assert hashed.sizes.tolist() == [len(one) for one in exact]
+    pieces = np.split(hashed.elements, hashed.starts[1:-1])
+    for a, x in zip(exact, pieces, strict=False):
+        for b, y in zip(exact, pieces, strict=False):
+            assert len(np.intersect1d(x, y)) == len(a & b)
 
 
 # --- groups ----------------------------------------------------------------------------------
@@ -295,6 +417,32 @@ def test_rows_all_alike_still_split_at_random() -> None:
     parts = split(same, SplitConfig(method="random"))
     assert (len(parts.train), len(parts.test)) == (8, 2)
     assert contamination(parts.train, parts.test).same_prompt == 2
+
+
+def test_a_split_that_grouping_bends_is_said() -> None:
+    """60 of 100 rows alike: they are too many to be held out, and enough others are there."""
+    same = [Example(f"{i:06d}", "the same", f"t{i} u{i} v{i}") for i in range(90)]
+    some = [Example(f"{i:06d}", f"p{i}", f"t{i} u{i} v{i}") for i in range(90, 100)]
+    config = SplitConfig(validation=0.0)
+    (note,) = split_notes(split([*same, *some[:5]], config), config)
+    assert note.startswith("5 of 95 rows are held out (5%) where split.test asks for 20%")
+    assert "the largest has 90 rows; raise split.target_jaccard" in note
+    assert "split.method = 'random'" in note
+    plain = SplitConfig(method="random", validation=0.0)
+    assert split_notes(split([*same, *some], plain), plain) == []
+    assert split_notes(split(distinct_examples(3), config), config) == []  # 1 of 3: no nearer
+
+
+def test_a_validation_part_without_rows_is_said() -> None:
+    config = SplitConfig()
+    (note,) = split_notes(split(distinct_examples(20), config), config)
+    assert note.startswith("no row is left to validate on: split.validation = 0.05 of 16 rows")
+    assert "raise split.validation to 0.07" in note
+    config = SplitConfig(validation=0.07)
+    assert len(split(distinct_examples(20), config).validation) == 1
+    assert split_notes(split(distinct_examples(20), config), config) == []
+    config = SplitConfig(validation=0.0)
+    assert split_notes(split(distinct_examples(20), config), config) == []
 
 
 # --- contamination ---------------------------------------------------------------------------

@@ -138,12 +138,14 @@ class DataConfig(_Strict):
     """Where a task's rows come from: a repository of the hub, or the task's own generator.
 
     hub:       the hub's name of the data set; `--data TASK=PATH` takes a local copy instead.
+    config:    which of the data set's configurations (subsets), where it has several.
     generator: "module:function" in the task's folder; called with this table's `seed`,
                `train` and `test`, it yields (side, Example) pairs.
     """
 
     hub: str | None = None
     revision: str | None = None
+    config: str | None = None
     split: str = "train"
     generator: str | None = None
     seed: NonNegativeInt = 0

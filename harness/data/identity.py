@@ -11,6 +11,8 @@ from pathlib import Path
 
 from harness.config.schema import TaskConfig
 from harness.data.hub import snapshot
+from harness.data.rows import one_line, shown
+from harness.errors import DataError
 from harness.files import file_digest
 
 _BACKUPS = ("*~", "*.swp", "*.swo", "*.bak", "*.orig", "#*#", "Thumbs.db")
@@ -33,13 +35,20 @@ _READERS = {
 def identity(task: TaskConfig, task_dir: Path, path: str | None) -> dict[str, str]:
     """Hashes of the local data files, of the generator's source, or the hub's name and revision.
 
-    Call after `load.available` found nothing amiss with `path`. Raises OSError.
+    Call after `load.available` found nothing amiss with `path`. Raises DataError where a file of
+    the data cannot be read, OSError where one of the generator's cannot.
     """
     if path is not None:
         place = Path(os.path.expanduser(path))
-        if not place.is_dir():
-            return {place.suffix.lower(): data_digest(place)}
-        return {f.relative_to(place).as_posix(): data_digest(f) for f in _data_files(place)}
+        try:
+            if not place.is_dir():
+                return {place.suffix.lower(): data_digest(place)}
+            return {f.relative_to(place).as_posix(): data_digest(f) for f in _data_files(place)}
+        except OSError as error:
+            raise DataError(
+                f"{shown(error.filename or place)} cannot be read "
+                f"({one_line(error.strerror or error)}): change its permissions."
+            ) from error
     if task.data.generator is not None:
         return {
             f.relative_to(task_dir).as_posix(): file_digest(f) for f in generator_files(task_dir)

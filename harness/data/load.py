@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from harness.config.schema import ColumnsConfig, TaskConfig
 from harness.data import generator, hub, local
 from harness.data.rows import Rows, listed, shown, used_columns
 from harness.data.text_files import REPLACEMENT, replace_surrogates
+from harness.data.values import WrongType, as_text, is_conversation, turns_left_out
 from harness.errors import DataError
 from harness.records import Example
 
@@ -39,13 +40,20 @@ class Loaded:
     repaired: dict[str, int] = field(default_factory=dict)
 
 
-def load(task: TaskConfig, *, task_dir: Path, path: str | None = None) -> Loaded:
+def load(
+    task: TaskConfig,
+    *,
+    task_dir: Path,
+    path: str | None = None,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> Loaded:
     """Read the task's rows; `path` is a local file or folder to read instead of the hub.
 
     An example's id is its row's number in the source, six digits, from 0: skipped rows leave
     gaps. Line ends become "\\n", a leading byte order mark goes, NUL and lone surrogates become
-    U+FFFD. A row whose prompt or target is missing (absent, null or not text), empty (blank)
-    or too long (over MAX_CHARACTERS) is skipped and counted.
+    U+FFFD; `harness.data.values` says what is read as text. A row whose prompt or target is
+    missing (absent or null), of a wrong type, empty (blank) or too long (over MAX_CHARACTERS) is
+    skipped and counted. advance: told how many more rows are read.
 
     Raises DataError (unusable data), MissingError (hub data that cannot be had), StorageError.
     """
@@ -56,19 +64,22 @@ def load(task: TaskConfig, *, task_dir: Path, path: str | None = None) -> Loaded
     if path is None:
         source = name
         folder = str(hub.fetch_snapshot(task, lambda line: None))
-        rows = local.read(folder, columns, task.data.split)
+        rows = local.read(folder, columns, task.data.split, task.data.config)
     else:
         source = path
-        rows = local.read(path, columns, task.data.split)
-    _check_columns(rows, columns, source, task.name)
+        rows = local.read(path, columns, task.data.split, task.data.config)
     skipped: Counter[str] = Counter()
+    repaired: Counter[str] = Counter()
     examples = []
     for index, row in enumerate(rows.rows):
-        prompt = _prompt(row, columns, rows.repaired)
-        texts = _usable(prompt, _clean(row.get(columns.target), rows.repaired), skipped)
+        advance(1)
+        prompt = _prompt(row, columns, repaired)
+        target = _clean(as_text(row.get(columns.target), "target"), repaired)
+        texts = _usable(prompt, target, skipped)
         if texts is not None:
             examples.append(Example(_id(index), *texts))
-    return _loaded(examples, None, skipped, rows.repaired, source, shown(source))
+    _check_columns(rows, columns, source, task.name)
+    return _loaded(examples, None, skipped, repaired, source, shown(source))
 
 
 def available(task: TaskConfig, path: str | None = None) -> str | None:
@@ -120,19 +131,28 @@ def _check_columns(rows: Rows, columns: ColumnsConfig, source: str, task: str) -
         )
 
 
-def _prompt(row: dict[str, Any], columns: ColumnsConfig, repaired: Counter[str]) -> str | None:
-    prompt = _clean(row.get(columns.prompt), repaired)
-    context = _clean(row.get(columns.context), repaired) if columns.context else None
+def _prompt(
+    row: dict[str, Any], columns: ColumnsConfig, repaired: Counter[str]
+) -> str | WrongType | None:
+    value = row.get(columns.prompt)
+    if is_conversation(value) and (left_out := turns_left_out(value)):
+        repaired["earlier, later or system turn of a conversation left out"] += left_out
+    prompt = _clean(as_text(value, "prompt"), repaired)
+    if columns.context is None:
+        return prompt
+    context = _clean(as_text(row.get(columns.context), "context"), repaired)
+    if isinstance(context, WrongType):
+        return context
     # A context does not stand in for a prompt: a row without one is skipped.
-    if prompt and prompt.strip() and context and context.strip():
+    if isinstance(prompt, str) and prompt.strip() and context and context.strip():
         return prompt + columns.join + context
     return prompt
 
 
-def _clean(value: Any, repaired: Counter[str]) -> str | None:
-    if not isinstance(value, str):
-        return None
-    text = value.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+def _clean(text: str | WrongType | None, repaired: Counter[str]) -> str | WrongType | None:
+    if not isinstance(text, str):
+        return text
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     nuls = text.count("\0")
     if nuls:
         repaired["NUL replaced by U+FFFD"] += nuls
@@ -141,12 +161,14 @@ def _clean(value: Any, repaired: Counter[str]) -> str | None:
 
 
 def _usable(
-    prompt: str | None, target: str | None, skipped: Counter[str]
+    prompt: str | WrongType | None, target: str | WrongType | None, skipped: Counter[str]
 ) -> tuple[str, str] | None:
     """Both texts, or None with the reason counted in `skipped`."""
     for what, text in (("prompt", prompt), ("target", target)):
         if text is None:
             skipped[f"{what} missing"] += 1
+        elif isinstance(text, WrongType):
+            skipped[f"{what} of a wrong type: is {text.kind}, text is needed"] += 1
         elif not text.strip():
             skipped[f"{what} empty"] += 1
         elif len(text) > MAX_CHARACTERS:
@@ -154,7 +176,9 @@ def _usable(
         else:
             continue
         return None
-    return prompt or "", target or ""
+    assert isinstance(prompt, str)
+    assert isinstance(target, str)
+    return prompt, target
 
 
 def _id(index: int) -> str:
@@ -167,11 +191,13 @@ def _load_generated(task: TaskConfig, task_dir: Path) -> Loaded:
     skipped: Counter[str] = Counter()
     examples, kept = [], []
     for index, (side, example) in enumerate(zip(sides, made, strict=True)):
-        texts = _usable(_clean(example.prompt, repaired), _clean(example.target, repaired), skipped)
+        prompt, target = (
+            _clean(as_text(text, "prompt"), repaired) for text in (example.prompt, example.target)
+        )
+        texts = _usable(prompt, target, skipped)
         if texts is None:
             continue
-        prompt, target = texts
-        examples.append(replace(example, id=_id(index), prompt=prompt, target=target))
+        examples.append(replace(example, id=_id(index), prompt=texts[0], target=texts[1]))
         kept.append(side)
     source = task.data.generator or ""
     return _loaded(examples, kept, skipped, repaired, source, f"task '{task.name}'")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,16 @@ from harness.config.schema import ColumnsConfig
 _NAMES_SHOWN = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rows:
-    """What was read.
+    """What is being read.
 
-    columns:  every column that some row has, in order of appearance.
-    rows:     one mapping a row; the columns that the task uses are there, others may be.
-    repaired: what was mended on the way -> how often.
+    columns: every column that some row has, in order of appearance; whole once `rows` has ended.
+    rows:    one mapping a row, with the columns that the task uses and that are there.
     """
 
-    columns: list[str]
-    rows: list[dict[str, Any]]
-    repaired: Counter[str] = field(default_factory=Counter)
+    columns: dict[str, None]
+    rows: Iterator[dict[str, Any]]
 
 
 def used_columns(columns: ColumnsConfig) -> list[str]:

@@ -3,7 +3,7 @@
 Two examples are near-duplicates when the Jaccard index of their targets' word 3-grams (of a
 target of fewer than three words: its words) or of their prompts' words reaches a threshold, or
 when their prompts or targets are the same text. A group is a connected component of that
-relation. What a word is: `harness.data.similarity`; the prompt is the whole prompt, context
+relation. What a word is: `harness.data.words`; the prompt is the whole prompt, context
 included. On html_alpaca (0.5 and 0.6) this gives 554 groups, the largest of 36.
 """
 
@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
 from harness.config.schema import SplitConfig
-from harness.data.similarity import JaccardIndex, Positions, word_ngrams, words
+from harness.data.similarity import Mask, alike_pairs
+from harness.data.words import Positions, Sets, hashed_sets
 from harness.errors import DataError
 from harness.records import Example
 
@@ -68,18 +71,27 @@ def near_duplicate_groups(
     *,
     target_jaccard: float = TARGET_JACCARD,
     prompt_jaccard: float = PROMPT_JACCARD,
+    advance: Callable[[int], None] = lambda texts: None,
 ) -> list[int]:
-    """For each example the position of the first example of its group."""
-    labels = np.arange(len(examples), dtype=np.int64)
-    targets = [example.target for example in examples]
-    prompts = [example.prompt for example in examples]
-    for texts, as_set, threshold in (
-        (targets, word_ngrams, target_jaccard),
-        (prompts, _word_set, prompt_jaccard),
+    """For each example the position of the first example of its group.
+
+    advance: told how many more texts are done, of four times as many as examples.
+    """
+    groups = _Groups(len(examples))
+    for texts, n, threshold in (
+        ([example.target for example in examples], 3, target_jaccard),
+        ([example.prompt for example in examples], 1, prompt_jaccard),
     ):
-        _join_equal(labels, texts)
-        _join_similar(labels, texts, as_set, threshold)
-    return [int(label) for label in labels]
+        groups.join(*_equal(texts))
+        sets = hashed_sets(texts, n, advance)
+        keys = _set_keys(sets)
+        groups.join(*_equal(keys))
+        chosen = _distinct(keys)
+        advance(len(keys) - len(chosen))
+        for left, right in alike_pairs(sets, chosen, threshold, groups, advance):
+            groups.join(left, right)
+    labels: list[int] = groups.labels().tolist()
+    return labels
 
 
 def split(
@@ -88,8 +100,11 @@ def split(
     sides: Sequence[Side] | None = None,
     *,
     name: str = "the data",
+    advance: Callable[[int], None] = lambda texts: None,
 ) -> Split:
     """Divide the examples as `config` says; `name` says in an error whose examples they are.
+
+    advance: as of `near_duplicate_groups`.
 
     groups, random: units (groups of near-duplicates; single rows) are taken for test in an order
     that only the seed and the rows' ids decide, each if it still fits within config.test of the
@@ -110,7 +125,10 @@ def split(
         )
     if config.method == "groups":
         firsts = near_duplicate_groups(
-            examples, target_jaccard=config.target_jaccard, prompt_jaccard=config.prompt_jaccard
+            examples,
+            target_jaccard=config.target_jaccard,
+            prompt_jaccard=config.prompt_jaccard,
+            advance=advance,
         )
         if len(set(firsts)) < 2:
             raise DataError(
@@ -130,72 +148,165 @@ def split(
     return Split(train, validation, test)
 
 
+def split_notes(parts: Split, config: SplitConfig) -> list[str]:
+    """What the parts' sizes are and `config` did not ask for: one sentence each, with the mend."""
+    notes = []
+    rest = [*parts.train, *parts.validation]
+    rows, held_out = len(rest) + len(parts.test), len(parts.test)
+    asked = config.test * rows
+    bent = not 0.5 * asked <= held_out <= 1.5 * asked and abs(held_out - asked) > 1
+    if config.method == "groups" and bent:
+        largest = max(Counter(e.group for e in (*rest, *parts.test)).values())
+        notes.append(
+            f"{held_out:,} of {_rows(rows)} are held out ({held_out / rows:.0%}) where split.test "
+            f"asks for {config.test:.0%}: groups of near-duplicates stay whole and the largest has "
+            f"{_rows(largest)}; raise split.target_jaccard and split.prompt_jaccard, change "
+            "split.test, or set split.method = 'random'."
+        )
+    if config.validation > 0 and not parts.validation:
+        by_group = config.method == "groups"
+        smallest = min(Counter(e.group for e in rest).values()) if by_group else 1
+        least = math.ceil(100 * smallest / len(rest)) / 100
+        mend = f"raise split.validation to {least:.2f}" if least < 1 else "give more data"
+        notes.append(
+            f"no row is left to validate on: split.validation = {config.validation:g} of "
+            f"{_rows(len(rest))} is less than the smallest group, {_rows(smallest)}; {mend}, or "
+            "set it to 0."
+        )
+    return notes
+
+
 def contamination(
     train: Sequence[Example],
     test: Sequence[Example],
     *,
     target_jaccard: float = TARGET_JACCARD,
     prompt_jaccard: float = PROMPT_JACCARD,
+    advance: Callable[[int], None] = lambda texts: None,
 ) -> Contamination:
-    """Count the test examples that have an equal or a near training example (exact search)."""
-    train_prompts = {example.prompt for example in train}
-    train_targets = {example.target for example in train}
+    """Count the test examples that have an equal or a near training example (exact search).
+
+    advance: told how many more texts are done, of four times as many as examples.
+    """
+    train_prompts, test_prompts = ([e.prompt for e in part] for part in (train, test))
+    train_targets, test_targets = ([e.target for e in part] for part in (train, test))
     return Contamination(
         n_test=len(test),
-        same_prompt=sum(example.prompt in train_prompts for example in test),
-        same_target=sum(example.target in train_targets for example in test),
-        near_prompt=_count_near(
-            train_prompts, [example.prompt for example in test], _word_set, prompt_jaccard
-        ),
-        near_target=_count_near(
-            train_targets, [example.target for example in test], word_ngrams, target_jaccard
-        ),
+        same_prompt=_count_same(train_prompts, test_prompts),
+        same_target=_count_same(train_targets, test_targets),
+        near_prompt=_count_near(train_prompts, test_prompts, 1, prompt_jaccard, advance),
+        near_target=_count_near(train_targets, test_targets, 3, target_jaccard, advance),
     )
 
 
-def _word_set(text: str) -> frozenset[str]:
-    return frozenset(words(text))
+class _Groups:
+    """Positions joined into groups; a group's label is its first position."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = np.arange(count, dtype=np.int64)
+
+    def labels(self) -> Positions:
+        return self._roots(np.arange(len(self._parent)))
+
+    def join(self, left: Positions, right: Positions) -> None:
+        """Put each of `left` into one group with its neighbour in `right`."""
+        while True:
+            a, b = self._roots(left), self._roots(right)
+            apart = a != b
+            if not apart.any():
+                return
+            left, right, a, b = left[apart], right[apart], a[apart], b[apart]
+            np.minimum.at(self._parent, np.maximum(a, b), np.minimum(a, b))
+
+    def wanted(self, left: Positions, right: Positions) -> Mask:
+        """Pairs that are in one group are not compared."""
+        wanted: Mask = self._roots(left) != self._roots(right)
+        return wanted
+
+    def settled(self, members: Positions) -> bool:
+        roots = self._roots(members)
+        return bool((roots == roots[0]).all())
+
+    def _roots(self, positions: Positions) -> Positions:
+        roots = self._parent[positions]
+        while True:
+            above = self._parent[roots]
+            if (above == roots).all():
+                self._parent[positions] = roots
+                return roots
+            roots = above
 
 
-_AsSet = Callable[[str], frozenset[Any]]
+class _Found:
+    """Which test texts have a training text that is near; training texts stand first."""
+
+    def __init__(self, train: int, found: Mask) -> None:
+        self._train, self.found = train, found
+
+    def wanted(self, left: Positions, right: Positions) -> Mask:
+        held_out = np.maximum(left, right)
+        across = (held_out >= self._train) & (np.minimum(left, right) < self._train)
+        wanted: Mask = across & ~self.found[held_out]
+        return wanted
+
+    def settled(self, members: Positions) -> bool:
+        held_out = members[members >= self._train]
+        return len(held_out) == len(members) or bool(self.found[held_out].all())
 
 
-def _join_equal(labels: Positions, keys: Sequence[Hashable]) -> None:
-    """Give examples of equal keys one label."""
-    first_seen: dict[Hashable, int] = {}
-    for position, key in enumerate(keys):
-        first = first_seen.setdefault(key, position)
-        if labels[first] != labels[position]:
-            _merge(labels, np.array([labels[first], labels[position]]))
+def _equal(keys: Sequence[Hashable]) -> tuple[Positions, Positions]:
+    """Pairs that tie each key's later positions to its first; None is equal to nothing."""
+    first: dict[Hashable, int] = {}
+    firsts = np.fromiter(
+        (at if key is None else first.setdefault(key, at) for at, key in enumerate(keys)),
+        dtype=np.int64,
+        count=len(keys),
+    )
+    later = np.flatnonzero(firsts != np.arange(len(keys)))
+    return firsts[later], later
 
 
-def _join_similar(labels: Positions, texts: Sequence[str], as_set: _AsSet, share: float) -> None:
-    """Give examples whose texts' sets are alike one label; pairs that have one are not compared."""
-    sets = [as_set(text) for text in texts]
-    distinct: dict[frozenset[Any], int] = {}
-    for position, members in enumerate(sets):
-        if members:
-            distinct.setdefault(members, position)
-    # An empty set (no word at all) is like nothing; its own position keeps the keys apart.
-    _join_equal(labels, [distinct.get(s, ~position) for position, s in enumerate(sets)])
-    owners = np.fromiter(distinct.values(), dtype=np.int64, count=len(distinct))
-    index = JaccardIndex(list(distinct), share)
-    for position, members in enumerate(distinct):
-        owned = labels[owners]
-        wanted = owned != owned[position]
-        wanted[position:] = False
-        found = index.matches(members, wanted)
-        if len(found):
-            _merge(labels, np.append(owned[found], owned[position]))
+def _set_keys(sets: Sets) -> list[bytes | None]:
+    """What tells sets apart: their hash; None for one without an element."""
+    starts = sets.starts.tolist()
+    return [
+        hashlib.blake2b(sets.elements[a:b].data, digest_size=16).digest() if b > a else None
+        for a, b in pairwise(starts)
+    ]
 
 
-def _merge(labels: Positions, joined: Positions) -> None:
-    labels[np.isin(labels, joined)] = joined.min()
+def _distinct(keys: Sequence[Hashable]) -> Positions:
+    """The first position of each key."""
+    first: dict[Hashable, int] = {}
+    for at, key in enumerate(keys):
+        first.setdefault(key, at)
+    return np.fromiter(first.values(), dtype=np.int64, count=len(first))
 
 
-def _count_near(train: Iterable[str], test: Sequence[str], as_set: _AsSet, threshold: float) -> int:
-    index = JaccardIndex(list({as_set(text) for text in train}), threshold)
-    return sum(len(index.matches(as_set(text))) > 0 for text in test)
+def _count_same(train: Sequence[str], test: Sequence[str]) -> int:
+    known = set(train)
+    return sum(text in known for text in test)
+
+
+def _count_near(
+    train: Sequence[str],
+    test: Sequence[str],
+    n: int,
+    threshold: float,
+    advance: Callable[[int], None],
+) -> int:
+    sets = hashed_sets((*train, *test), n, advance)
+    keys = _set_keys(sets)
+    known = {key for key in keys[: len(train)] if key is not None}
+    near = np.array([key in known for key in keys])
+    interest = _Found(len(train), near)
+    # Of equal training texts one is enough; of equal held-out ones each counts.
+    chosen = np.append(_distinct(keys[: len(train)]), np.arange(len(train), len(keys)))
+    chosen = chosen[(chosen < len(train)) | ~near[chosen]]
+    advance(len(keys) - len(chosen))
+    for left, right in alike_pairs(sets, chosen, threshold, interest, advance):
+        near[np.maximum(left, right)] = True
+    return int(near[len(train) :].sum())
 
 
 def _split_provided(
@@ -247,4 +358,4 @@ def _order(what: str, seed: int, key: str) -> tuple[bytes, str]:
 
 
 def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
+    return "1 row" if count == 1 else f"{count:,} rows"

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.files import write_atomic
+from harness.files import write_lines
 from harness.plan import Run
 from harness.records import Example
 from harness.store import RunFolder
@@ -52,20 +53,26 @@ class Context:
 
     def examples(self, part: str) -> list[Example]:
         """The examples of "train", "validation" or "test" (as many of these as --limit says)."""
-        rows = [Example.from_json(row) for row in read_jsonl(self.path("data", f"{part}.jsonl"))]
-        return rows[: self.run.limit] if part == "test" else rows
+        rows = each_jsonl(self.path("data", f"{part}.jsonl"))
+        wanted = islice(rows, self.run.limit) if part == "test" else rows
+        return [Example.from_json(row) for row in wanted]
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSONL file that a finished stage wrote (its hash was checked)."""
+    return list(each_jsonl(path))
+
+
+def each_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The same, one at a time."""
     with path.open(encoding="utf-8", newline="\n") as file:
-        return [json.loads(line) for line in file]
+        yield from map(json.loads, file)
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """Publish rows as JSONL, whole or not at all."""
-    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
-    write_atomic(path, "".join(lines).encode("utf-8", "backslashreplace"))
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    write_lines(path, lines)
     return path
 
 

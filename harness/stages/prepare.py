@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+from harness.progress import Progress
 from harness.stages.context import Context, stopwatch, write_jsonl
 
 
 def prepare(context: Context) -> None:
     """Write data/{train,validation,test}.jsonl. Raises DataError or MissingError."""
     from harness.data.load import load
-    from harness.data.split import contamination, split
+    from harness.data.split import contamination, split, split_notes
 
     run = context.run
+    config = run.task.split
     with stopwatch() as seconds:
-        loaded = load(run.task, task_dir=run.task_dir, path=run.data_path)
-        parts = split(loaded.examples, run.task.split, loaded.sides, name=run.task.name)
-        near = contamination(
-            parts.train,
-            parts.test,
-            target_jaccard=run.task.split.target_jaccard,
-            prompt_jaccard=run.task.split.prompt_jaccard,
-        )
+        with Progress("read", None, "rows") as bar:
+            loaded = load(run.task, task_dir=run.task_dir, path=run.data_path, advance=bar.advance)
+        texts = 4 * len(loaded.examples)  # prompts and targets, taken apart and compared
+        with Progress("split", texts if config.method == "groups" else 0, "texts") as bar:
+            parts = split(
+                loaded.examples, config, loaded.sides, name=run.task.name, advance=bar.advance
+            )
+        notes = split_notes(parts, config)
+        with Progress("contamination", 4 * (len(parts.train) + len(parts.test)), "texts") as bar:
+            near = contamination(
+                parts.train,
+                parts.test,
+                target_jaccard=config.target_jaccard,
+                prompt_jaccard=config.prompt_jaccard,
+                advance=bar.advance,
+            )
         groups = {example.group for example in (*parts.train, *parts.validation, *parts.test)}
         facts = {
             "source": loaded.source,
             "digest": loaded.digest,
             "rows": len(loaded.examples),
-            "groups": len(groups) if run.task.split.method == "groups" else None,
+            "groups": len(groups) if config.method == "groups" else None,
             "skipped": loaded.skipped,
             "repaired": loaded.repaired,
             "train": len(parts.train),
             "validation": len(parts.validation),
             "test": len(parts.test),
             "contamination": near.to_json(),
+            "notes": notes,
         }
         parts_by_name = {"train": parts.train, "validation": parts.validation, "test": parts.test}
         files = [
@@ -45,4 +56,6 @@ def prepare(context: Context) -> None:
             f"on, {len(parts.test)} held out; of these {near.near_target} have a near copy of "
             f"their answer in training, {near.near_prompt} of their prompt"
         )
+        for note in notes:
+            context.say(f"{run.task.name}: {note}")
         context.publish("prepare", files, facts, seconds())

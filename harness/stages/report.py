@@ -64,6 +64,8 @@ def _facts(folder: RunFolder) -> list[tuple[str, str]]:
             f"answer: {near['near_target']}",
         ),
     ]
+    if notes := data.get("notes"):
+        facts.append(("split notes", " ".join(notes)))
     if skipped := {**data["skipped"], **data["repaired"]}:
         facts.append(("data faults", ", ".join(f"{n} × {what}" for what, n in skipped.items())))
     if fit.get("trained", True):
