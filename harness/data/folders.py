@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from harness.data.quiet import quiet_datasets
 from harness.data.rows import listed, one_line, shown
 from harness.errors import DataError, StorageError
+from harness.leftovers import temporary_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,10 @@ def hub_files(folder: Path, split: str, config: str | None) -> DataFiles:
     """
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="harness-data-") as temporary,
+            temporary_folder("harness-data-") as temporary,
             quiet_datasets() as datasets,
         ):
-            tree = _linked(folder, Path(temporary, "data"))
+            tree = _linked(folder, temporary / "data")
             return _resolved(datasets, folder, tree, split, config, temporary)
     except OSError as error:
         raise StorageError(
@@ -85,11 +85,11 @@ def _linked(folder: Path, tree: Path) -> Path:
 
 
 def _resolved(
-    datasets: Any, folder: Path, tree: Path, split: str, config: str | None, temporary: str
+    datasets: Any, folder: Path, tree: Path, split: str, config: str | None, temporary: Path
 ) -> DataFiles:
     try:
         builder = datasets.load_dataset_builder(
-            str(tree), name=config, cache_dir=str(Path(temporary, "cache"))
+            str(tree), name=config, cache_dir=str(temporary / "cache")
         )
         found = {str(name): list(files) for name, files in builder.config.data_files.items()}
     except Exception as error:

@@ -14,6 +14,7 @@ from harness.data.hub import snapshot
 from harness.data.rows import one_line, shown
 from harness.errors import DataError
 from harness.files import file_digest
+from harness.interrupts import check
 
 _BACKUPS = ("*~", "*.swp", "*.swo", "*.bak", "*.orig", "#*#", "Thumbs.db")
 """Files of editors and systems."""
@@ -63,7 +64,7 @@ def data_digest(path: Path) -> str:
     kind = {".json": "json", ".jsonl": "json", ".csv": "csv"}.get(path.suffix.lower())
     if path.name == "README.md":  # of a data set's folder: its header says which files are what
         return hashlib.sha256(_header(path)).hexdigest()
-    return file_digest(path) if kind is None else text_digest(path, kind)
+    return file_digest(path, interruptible=True) if kind is None else text_digest(path, kind)
 
 
 def text_digest(path: Path, kind: str) -> str:
@@ -75,6 +76,7 @@ def text_digest(path: Path, kind: str) -> str:
             file.seek(0)
         held = b""
         for line in file:
+            check()
             if kind == "json":
                 if stripped := line.strip(b" \t\r\n"):
                     digest.update(stripped + b"\n")

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.words import Elements, Positions, Sets, sort_each
+from harness.interrupts import check
 
 Mask = npt.NDArray[np.bool_]
 Pairs = tuple[Positions, Positions]
@@ -93,6 +94,7 @@ class _Join:
         for number in range(passes):
             keys, members, places = self._entries(prefixes, number, passes)
             for share, found in self._of_lists(keys, members, places):
+                check()
                 yield from found
                 now = int(self._chosen * (number + share) / passes)
                 advance(now - done)
