@@ -340,5 +340,5 @@ def of_one_run(cwd: Path, place: Place, *commands: list[str]) -> bool:
 
 def some_path(rng: random.Random, cwd: Path) -> Path | None:
     """A random file under `cwd`, small files as often as large ones."""
-    files = sorted(p for p in files_under(cwd) if not p.name.startswith(".lock"))
+    files = sorted(p for p in files_under(cwd) if not p.name.startswith((".lock", ".tmp-")))
     return rng.choice(files) if files else None

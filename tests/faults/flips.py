@@ -77,9 +77,11 @@ def damage(rng: random.Random, target: Path, cwd: Path, outside: Path) -> tuple[
     if kind == "flip" and content:
         content[at] ^= 1 << rng.randrange(8)
         target.write_bytes(content)
-        # A last line is taken for one that a kill has torn.
+        # Partial work; but a last line is taken for one that a kill has torn, and of a training
+        # only what its checkpoint has not is read.
+        partial = "tmp" in target.relative_to(cwd.parent).parts and "tmp/train" not in str(target)
         whole = target.suffix == ".jsonl" and b"\n" in content[at:-1]
-        return "a bit flipped", listed or (whole and "tmp/train" not in str(target))
+        return "a bit flipped", listed or (partial and whole)
     if kind == "cut":
         target.write_bytes(content[:at])
         return "cut", listed and at < len(content)

@@ -85,7 +85,16 @@ def altered(rng: random.Random, value: Any) -> Any:
             return [*value, value[at]]
         return [*value[:at], altered(rng, value[at]), *value[at + 1 :]]
     if isinstance(value, int | float) and rng.random() < 0.4:
-        return rng.choice((value + 1, -value, value * 1000, value / 3, value * 2, str(value)))
+        return rng.choice(
+            (
+                value + 1,
+                -value,
+                value * 1000,
+                value * 0.3 if abs(value) < 1e9 else 0,
+                value * 2,
+                str(value),
+            )
+        )
     return rng.choice(ODD)
 
 
