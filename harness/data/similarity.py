@@ -4,8 +4,9 @@ The search is a prefix-filtered set-similarity join (Chaudhuri, Ganti, Kaushik 2
 Srikant 2007; Xiao, Wang, Lin, Yu 2008). With the elements of every set sorted by one common
 order, rarest first, let e be the first element that x and y share, at place i of x and j of y.
 Then they share at most min(|x| - i, |y| - j), and J(x, y) >= t asks for t / (1 + t) (|x| + |y|).
-So e stands in a prefix of either, and only sets that share such an e are compared: first 512-bit
-summaries, by which they share at most (|x| + |y| - differing bits) / 2, then the sets. The
+So e stands in a prefix of either, and only sets that share such an e are compared: first their
+summaries of 64 and 512 bits, by which they share at most (|x| + |y| - differing bits) / 2, then
+the sets. The
 threshold is taken as the decimal fraction that was written, all arithmetic is on integers.
 Candidates are looked for in passes over parts of the elements, which bounds the memory.
 """
@@ -27,7 +28,7 @@ Pairs = tuple[Positions, Positions]
 
 # How much is worked on at once: bounds the memory, not the result.
 _ENTRIES = 8_000_000  # of the prefixes, in a pass
-_CANDIDATES = 1_000_000
+_CANDIDATES = 250_000  # what the processor's cache holds
 _COMPARED = 4_096
 _COMPARED_ELEMENTS = 2_000_000
 _PIECE = 4_000_000  # elements
@@ -82,6 +83,7 @@ class _Join:
         self._elements = sets.elements
         self._starts, self._sizes = sets.starts[:-1][self._names], sizes[order]
         self._summaries = self._summarised()
+        self._short_summaries = np.bitwise_or.reduce(self._summaries)  # tell small sets apart
 
     def run(self, advance: Callable[[int], None]) -> Iterator[Pairs]:
         sizes, numerator, denominator = self._sizes, self._numerator, self._denominator
@@ -128,31 +130,40 @@ class _Join:
         yield 0.0, iter(())
         if not len(keys):
             return
-        last = np.append(keys[1:] != keys[:-1], True)
-        ends = np.flatnonzero(last) + 1
-        lengths = np.diff(ends, prepend=0)
-        end_of = np.repeat(ends, lengths)
-        # A smaller set shares its element within a shorter prefix, or the pair is not alike.
-        lefts = np.flatnonzero((places < self._short_prefixes[members]) & ~last)
-        counts = end_of[lefts] - lefts - 1
+        sizes = self._sizes[members]
+        at_most = sizes - places  # elements that can be shared from here on
+        summaries = self._short_summaries[members]
+        # A pair is met at its larger set (of equals the later one), `right`. The smaller one has
+        # the element in its short prefix; those stand in each list by size, a range of them fits.
+        near = np.flatnonzero(places < self._short_prefixes[members])
+        before = np.searchsorted(near, np.arange(len(keys)))
+        spans = np.append(0, np.cumsum(keys[1:] != keys[:-1])) * (int(sizes.max()) + 1)
+        by_size = (spans + sizes)[near]
+        least = -(-sizes * self._numerator // self._denominator)
+        most = at_most * (self._numerator + self._denominator) // self._numerator - sizes
+        firsts = np.searchsorted(by_size, spans + least)
+        ends = np.searchsorted(by_size, spans + np.minimum(most, sizes), "right")
+        counts = np.maximum(np.minimum(ends, before) - firsts, 0)
+        rights = np.flatnonzero(counts)
+        firsts, counts = firsts[rights], counts[rights]
         for part in _parts(np.cumsum(counts), _CANDIDATES):
-            left, count = lefts[part], counts[part]
-            if len(left) and count[0] >= _LONG_LIST:
+            right, first, count = rights[part], firsts[part], counts[part]
+            if count[0] >= _LONG_LIST:
                 # Long lists are mostly of sets that are known to be alike.
                 open_ = [
-                    not self._settled(members[a:b])
-                    for a, b in zip(left.tolist(), end_of[left].tolist(), strict=True)
+                    not self._settled(members[np.append(near[a : a + n], b)])
+                    for a, n, b in zip(first.tolist(), count.tolist(), right.tolist(), strict=True)
                 ]
-                left, count = left[open_], count[open_]
-            right = np.repeat(left + 1, count) + _places(count)
-            left = np.repeat(left, count)
-            a, b = members[left].astype(np.int64), members[right].astype(np.int64)
-            size_a, size_b = self._sizes[a], self._sizes[b]
-            at_most = np.minimum(size_a - places[left], size_b - places[right])
-            kept = self._enough(at_most, size_a + size_b)
-            a, b = a[kept], b[kept]
+                right, first, count = right[open_], first[open_], count[open_]
+            left = near[np.repeat(first, count) + _places(count)]
+            right = np.repeat(right, count)
+            both = sizes[left] + sizes[right]
+            # Bits that differ are elements that are not shared.
+            common = (both - np.bitwise_count(summaries[left] ^ summaries[right])) // 2
+            kept = self._enough(np.minimum(common, at_most[left]), both)
+            a, b = members[left[kept]].astype(np.int64), members[right[kept]].astype(np.int64)
             kept = self._wanted(a, b)
-            yield part.stop / len(lefts), self._compared(a[kept], b[kept])
+            yield part.stop / len(rights), self._compared(a[kept], b[kept])
 
     def _compared(self, a: Positions, b: Positions) -> Iterator[Pairs]:
         both = self._sizes[a] + self._sizes[b]
