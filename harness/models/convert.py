@@ -96,15 +96,18 @@ def _convert(gguf: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
+    from harness.models.complete import check_complete
     from harness.models.quiet import quiet
 
     # The reader's own progress bar heeds no switch.
     modeling_gguf_pytorch_utils.tqdm = lambda tensors, **_: tensors
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-        ).to(torch.bfloat16)
+        model, found = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
+        )
+        check_complete(gguf.name, str(gguf), model, found)
+        model = model.to(torch.bfloat16)
         # A model marked as quantised by GGUF refuses to be saved; its weights are plain by now.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
