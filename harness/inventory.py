@@ -12,10 +12,13 @@ from pathlib import Path
 from harness.config.registry import Registry
 from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
 from harness.data.load import available
+from harness.data.rows import shown
+from harness.errors import UsageError
 from harness.hub import reachable, token
 from harness.machine import available_memory, cpu_has_bf16, has_gpu
 from harness.models.locate import cache_dir, missing
 from harness.output import COLUMNS
+from harness.paths import no_folder
 from harness.plan import environment
 from harness.scorers import describe, metric_names
 from harness.scorers import names as scorer_names
@@ -25,6 +28,8 @@ from harness.store import list_runs
 def listing(kind: str, extra: Path | None, runs: Path, width: int = COLUMNS) -> str:
     """The entries of "models", "tasks", "recipes", "scorers" or "runs", a line each."""
     registry = Registry(extra)
+    if kind == "runs" and (fault := no_folder(runs)) not in (None, "does not exist"):
+        raise UsageError(f"--runs {shown(runs)} {fault}; give a folder of runs.")
     if kind == "runs":
         rows = [(run["path"], run["status"], run.get("finished", "")) for run in list_runs(runs)]
         return _columns(rows, width) if rows else f"no runs in {runs}"
