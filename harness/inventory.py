@@ -13,10 +13,13 @@ from pathlib import Path
 from harness.config.registry import Registry
 from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
 from harness.data.load import available
+from harness.data.rows import shown
+from harness.errors import UsageError
 from harness.hub import reachable, token
 from harness.machine import available_memory, cache_dir, cpu_has_bf16, has_gpu
 from harness.models.locate import missing
 from harness.output import COLUMNS
+from harness.paths import no_folder
 from harness.plan import environment
 from harness.run_list import runs_table
 from harness.scorers import describe, metric_names
@@ -26,6 +29,8 @@ from harness.scorers import names as scorer_names
 def listing(kind: str, extra: Path | None, runs: Path, width: int = COLUMNS) -> str:
     """The entries of "models", "tasks", "recipes", "scorers" or "runs", a line each."""
     registry = Registry(extra)
+    if kind == "runs" and (fault := no_folder(runs)) not in (None, "does not exist"):
+        raise UsageError(f"--runs {shown(runs)} {fault}; give a folder of runs.")
     if kind == "runs":
         # A file or a pipe takes every column.
         return runs_table(runs, width if sys.stdout.isatty() or width != COLUMNS else None)

@@ -53,9 +53,14 @@ def test_every_option_that_takes_a_path(path: str, commands: Commands, odd: Path
     says = write_script(odd / "says.jsonl")
     answered = [*scripted, "--weights", f"scripted={says}", "--dry-run"]
     taken = {  # options that take such a thing
-        "folder": ("--runs", "--results", "--registry", "--out"),
+        "folder": ("--runs", "--results", "--registry", "--out", "list"),
         "nowhere": ("--runs", "--results", "--out", "list"),
-        DEEP: ("--runs", "--results", "--out"),  # long, and yet within what the system takes
+        DEEP: (
+            "--runs",
+            "--results",
+            "--out",
+            "list",
+        ),  # long, and yet within what the system takes
     }.get(path, ())
     answers = odd / "answers.jsonl"
     answers.write_text('{"prediction": "a", "reference": "a"}\n')
@@ -71,6 +76,7 @@ def test_every_option_that_takes_a_path(path: str, commands: Commands, odd: Path
         "--registry": [*answered, "--registry", path],
         "--runs": [*answered, "--runs", path],
         "--results": [*answered, "--results", path],
+        "list": ["list", "runs", "--runs", path],
         "--out": ["score", "--predictions", answers, "--scorers", "answers", "--out", path],
     }.items():
         if name in taken:

@@ -215,6 +215,8 @@ def _rows(path: Path, option: str) -> dict[RowKey, ComparisonRow]:
         raise UsageError(f"{option} {shown(path)} {fault}; give a comparison.csv.")
     try:
         text = path.read_bytes().decode("utf-8")
+    except OSError as error:  # a disk that fails
+        raise UsageError(f"{option} {shown(path)}: {error.strerror}; check the disk.") from None
     except UnicodeDecodeError:
         raise DataError(f"{shown(path)} is not UTF-8 text; give a comparison.csv.") from None
     return {

@@ -76,7 +76,11 @@ def _check(path: Path) -> str:
             f"{shown(path)} is larger than {MAX_BYTES >> 20} MiB, the most that is read: "
             "give a part of it."
         )
-    return file_digest(path)
+    try:
+        return file_digest(path)
+    except OSError as error:  # a disk that fails
+        reason = one_line(error.strerror or error)
+        raise DataError(f"{shown(path)} cannot be read ({reason}): check the disk.") from None
 
 
 def _sample(row: Mapping[str, Any], number: int, where: str) -> tuple[Sample, str, bool]:
