@@ -500,7 +500,7 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
     status, reports, published = pipeline.run(options, command, write)
     bold = color()
     table = comparison_terminal(reports, width(), bold)
-    _tell(f"{table}\n{published.text()}", published.folder, bold=bold)
+    _tell(f"{table}\n{published.text()}", published.folder / "comparison.md", bold=bold)
     return status
 
 
@@ -512,7 +512,7 @@ def _report(arguments: argparse.Namespace, command: str) -> int:
     reports, published = report(arguments.paths, arguments.results, arguments.name, command, write)
     bold = color()
     table = comparison_terminal(reports, width(), bold)
-    _tell(f"{table}\n{published.text()}", published.folder, bold=bold)
+    _tell(f"{table}\n{published.text()}", published.folder / "comparison.md", bold=bold)
     return EXIT_OK
 
 

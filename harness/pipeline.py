@@ -64,7 +64,9 @@ def run(options: Options, command: str, say: Say) -> tuple[int, list[RunReport],
     tidy(options.results)
     bench = Bench(say, options.max_memory, options.report_to)
     for each in runs:
-        if not folder_of(each, options.runs, say).is_done("train", each.keys["train"]):
+        # What is damaged is said when the run's turn comes.
+        folder = folder_of(each, options.runs, lambda line: None)
+        if not folder.is_done("train", each.keys["train"]):
             bench.check(each)
     for each in runs:
         begin(each, options.runs, bench, say)

@@ -242,7 +242,7 @@ def test_all_faults_of_a_file_are_told_at_once(
     refused(
         outcome,
         "tiny.toml: max_steps is 0, but: input should be greater than 0",
-        "tiny.toml: lora.target_modules is 5, but: input should be 'all-linear', or input",
+        "tiny.toml: lora.target_modules is 5, but: input should be a valid string, or input",
         "tiny.toml: unknown key lora.rank; did you mean lora.r?",
         "tiny.toml: unknown key learning_rates; did you mean learning_rate?",
         lines=4,

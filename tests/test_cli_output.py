@@ -92,7 +92,7 @@ def test_standard_output_that_takes_nothing(
         assert said[0].startswith("harness: standard output cannot be written to (")
     found = harness(tmp_path, *scripted, shell=stream)
     assert found.returncode == 0  # the work is done
-    assert found.stderr.decode().splitlines()[-1].endswith("see results/comparison.md.")
+    assert found.stderr.decode().splitlines()[-1].endswith("/comparison.md.")
     assert b"Traceback" not in found.stderr
     assert b"ignored" not in found.stderr
     assert (tmp_path / "results" / "comparison.csv").stat().st_size > 0

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.score import _long
 from harness.errors import DataError
 from harness.generation.scripted import ScriptedEngine
 from harness.models import sanity
 from harness.paths import expanded, no_file, no_folder
-from harness.records import Sample
 from tests.commands import ROOT, Commands, make_registry, write_script
 
 TABLE = ROOT / "results" / "default" / "comparison.csv"
@@ -149,12 +147,6 @@ def test_answers_with_a_mark_and_other_ends_of_lines(tmp_path: Path) -> None:
     answers = ScriptedEngine(tmp_path / "says.jsonl")._answers
     assert answers["base", "7"]["text"] == "a\u2028b\x85c"
     assert answers["tuned", None]["text"] == "d"
-
-
-def test_few_pages_are_repeated_until_there_are_words_enough() -> None:
-    page = Sample("0", "", "one two " * 150, "three four " * 150)
-    long = _long([page] * 15)
-    assert len(long.reference.split()) == 2_000
 
 
 # --- a model's folder ------------------------------------------------------------------------

@@ -372,7 +372,9 @@ def test_local_weights_are_hashed_once_and_again_with_verify(
 ) -> None:
     hashed: list[str] = []
     read = seals.file_digest
-    monkeypatch.setattr(seals, "file_digest", lambda path: hashed.append(path.name) or read(path))
+    monkeypatch.setattr(
+        seals, "file_digest", lambda path, **how: hashed.append(path.name) or read(path)
+    )
     settle(*world.weights.iterdir())
     first = world.keys()
     assert sorted(hashed) == sorted(f.name for f in world.weights.iterdir())

@@ -64,6 +64,7 @@ def test_falcon_html_is_the_published_recipe() -> None:
         "bias": "none",
         "task_type": "CAUSAL_LM",
         "target_modules": FALCON_LINEARS,
+        "modules_to_save": [],
         "use_rslora": False,
         "use_dora": False,
     }

@@ -56,7 +56,7 @@ ROW = ComparisonRow(
 )
 LINE = (
     "m,t,quick,0,exact_match,higher,96,0.0,0.3229166666666667,0.3229166666666667,-0.1,,1e-09,,"
-    "31,65,0,1.0,,exact_match|norm:strip|v1,m/t/quick-seed0-12,\n"
+    "31,65,0,1.0,,exact_match|norm:strip|v1,m/t/quick-seed0-12\n"
 )
 
 # Weighted to what breaks CSV: quotes, separators, line ends, formulas, NUL, lone surrogates.
@@ -95,13 +95,21 @@ def test_rows_of_all_seeds_go_there_and_back() -> None:
 def test_header_is_the_contract() -> None:
     assert comparison_csv([]) == (
         "model,task,recipe,seed,metric,direction,n,base,tuned,delta,ci_low,ci_high,p_value,"
-        "p_adjusted,wins,ties,losses,reference,nearest,signature,run,reference_as_given\n"
+        "p_adjusted,wins,ties,losses,reference,nearest,signature,run\n"
     )
     assert parse_comparison_csv(comparison_csv([])) == []
 
 
 def test_golden_line() -> None:
     assert comparison_csv([ROW]) == ",".join(COLUMNS) + "\n" + LINE
+
+
+def test_further_columns_stand_only_where_they_say_something() -> None:
+    rows = [ROW, dataclasses.replace(ROW, metric="rougeL", reference_as_given=1.0)]
+    header, first, second = records(comparison_csv(rows))
+    assert header == [*COLUMNS, "reference_as_given"]
+    assert (first[-1], second[-1]) == ("", "1.0")
+    assert parse_comparison_csv(comparison_csv(rows)) == rows
 
 
 def test_numpy_numbers_are_written_as_numbers() -> None:
@@ -130,7 +138,8 @@ def test_comparison_survives_the_csv_module_and_comes_back(given_rows: list[Any]
     text = comparison_csv(given_rows)
     text.encode("utf-8")
     assert parse_comparison_csv(text) == given_rows
-    assert all(len(record) == len(COLUMNS) for record in records(text))
+    further = any(row.reference_as_given is not None for row in given_rows)
+    assert all(len(record) == len(COLUMNS) + further for record in records(text))
 
 
 @quick
@@ -177,7 +186,7 @@ def edited(column: str, value: str) -> str:
         ("model,task\n", "line 1: column 'recipe' is missing"),
         (",".join(COLUMNS) + ",extra\n", "column 'extra' is unknown"),
         (",".join(reversed(COLUMNS)) + "\n", "not in their order"),
-        (comparison_csv([ROW]) + "m,t\n", "line 3: it has 2 cells where 22 belong"),
+        (comparison_csv([ROW]) + "m,t\n", "line 3: it has 2 cells where 21 belong"),
         (comparison_csv([ROW, ROW]), "line 3: metric 'exact_match'"),
         (edited("n", "96.0"), "line 2: n is '96.0' where a whole number belongs"),
         (edited("n", ""), "n is '' where a whole number belongs"),

@@ -66,7 +66,10 @@ class ComparisonRow:
         return ComparisonRow(**row)
 
 
-COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(ComparisonRow))
+FURTHER = ("reference_as_given",)
+"""Columns that stand after the others, and only where a row has a value in them."""
+
+COLUMNS: tuple[str, ...] = tuple(f.name for f in fields(ComparisonRow) if f.name not in FURTHER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from harness.errors import DataError
-from harness.reports.comparison import ALL_SEEDS, COLUMNS, ComparisonRow
+from harness.reports.comparison import ALL_SEEDS, COLUMNS, FURTHER, ComparisonRow
 from harness.reports.text import printable, single_line
 
 _QUOTED = re.compile(r'[",\r\n]|^[ \t]|[ \t]$')
@@ -27,10 +27,11 @@ def comparison_csv(rows: Iterable[ComparisonRow]) -> str:
     Floats are written so that reading gives the same bits; None is an empty cell. Write the text
     as UTF-8 with newline="", for the cells keep their own line ends.
     """
-    lines = [csv_line(COLUMNS)]
-    for row in rows:
-        lines.append(csv_line(map(cell, row.to_json().values())))
-    return "".join(lines)
+    given = [row.to_json() for row in rows]
+    names = (*COLUMNS, *(name for name in FURTHER if any(row[name] is not None for row in given)))
+    return "".join(
+        [csv_line(names), *(csv_line(cell(row[name]) for name in names) for row in given)]
+    )
 
 
 def parse_comparison_csv(text: str, source: str = "comparison.csv") -> list[ComparisonRow]:
@@ -45,19 +46,20 @@ def parse_comparison_csv(text: str, source: str = "comparison.csv") -> list[Comp
     seen: dict[tuple[object, ...], int] = {}
     try:
         header = next(reader, [])
-        if tuple(header) != COLUMNS:
+        further = tuple(name for name in FURTHER if name in header)
+        if tuple(header) != (*COLUMNS, *further):
             raise DataError(_wrong_header(header, source))
         for cells in reader:
             where = f"{source}, line {reader.line_num}"
-            if len(cells) != len(COLUMNS):
+            if len(cells) != len(header):
                 raise DataError(
-                    f"{where}: it has {len(cells)} cells where {len(COLUMNS)} belong; "
+                    f"{where}: it has {len(cells)} cells where {len(header)} belong; "
                     "write the file again with the run that made it."
                 )
             row = ComparisonRow(
                 **{
-                    name: _parse(text, name, kind, where)
-                    for text, (name, kind) in zip(cells, _KINDS.items(), strict=True)
+                    name: _parse(text, name, _KINDS[name], where)
+                    for text, name in zip(cells, header, strict=True)
                 }
             )
             key = tuple(getattr(row, name) for name in _KEY)
@@ -115,7 +117,7 @@ def _risky(text: str) -> bool:
 
 def _wrong_header(header: list[str], source: str) -> str:
     missing = [name for name in COLUMNS if name not in header]
-    extra = [single_line(name) for name in header if name not in COLUMNS]
+    extra = [single_line(name) for name in header if name not in (*COLUMNS, *FURTHER)]
     if missing:
         what = f"column '{missing[0]}' is missing"
     elif extra:
