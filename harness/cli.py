@@ -27,6 +27,9 @@ KINDS = ("models", "tasks", "recipes", "scorers", "runs")
 _LONGEST = 300  # characters of what is wrong with a command line
 
 
+_LONGEST = 2_000  # characters of a message
+
+
 class _Parser(argparse.ArgumentParser):
     """One sentence for a wrong command line, not the whole usage."""
 
@@ -51,7 +54,7 @@ def run_cli(argv: Sequence[str]) -> int:
         from harness.progress import write
 
         for line in str(error).split("\n"):
-            write(f"harness: {line}")
+            write(f"harness: {_short(line)}")
         return error.exit_status
     except Interrupted as error:
         from harness.progress import write
@@ -344,6 +347,11 @@ def _print(text: str) -> None:
     """Print what the command is for. Raises StorageError where standard output takes nothing."""
     if reason := emit(text):
         raise StorageError(f"standard output cannot be written to ({reason}); send it elsewhere.")
+
+
+def _short(line: str) -> str:
+    """A line for people: names from a file can have any length."""
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
 def _tell(text: str, where: object, *, bold: bool = False) -> None:
