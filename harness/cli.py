@@ -469,7 +469,7 @@ def _check(arguments: argparse.Namespace, command: str) -> int:
         update=arguments.update,
         results=arguments.results,
         baseline=arguments.baseline,
-        say=lambda line: _print(f"{' '.join(line.splitlines())}\n"),
+        say=lambda line: _print(f"{_short(' '.join(line.splitlines()))}\n"),
     )
 
 
