@@ -145,7 +145,8 @@ class Codec:
             if token.special or i in self.ends
         }
         for token in tokenizer.all_special_tokens:
-            found.setdefault(int(tokenizer.convert_tokens_to_ids(token)), str(token))
+            if (known := tokenizer.convert_tokens_to_ids(token)) is not None:
+                found.setdefault(int(known), str(token))
         for end in self.ends:
             found.setdefault(end, str(tokenizer.convert_ids_to_tokens(end)))
         unknown = tokenizer.unk_token_id

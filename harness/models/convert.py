@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from harness.config.schema import GgufPackageSource
 from harness.errors import MissingError, StorageError
 from harness.interrupts import check
-from harness.leftovers import MAKING, making_folder, sweep
+from harness.leftovers import MAKING, making_folder, remove, sweep
 from harness.locks import hold
 from harness.models.locate import CONVERTED_SEAL, converted_folder, is_converted
 from harness.seals import Seal, write_seal
@@ -51,7 +50,7 @@ def ensure_converted(source: GgufPackageSource, say: Any, *, verify: bool = Fals
                         f.relative_to(made).as_posix() for f in made.rglob("*") if f.is_file()
                     )
                     write_seal(made / CONVERTED_SEAL, target, made, names)
-                    shutil.rmtree(target, ignore_errors=True)
+                    remove(target)
                     os.replace(made, target)
     except OSError as error:
         raise StorageError(
