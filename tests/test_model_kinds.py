@@ -139,10 +139,7 @@ def test_end_tokens_are_the_tokenizers_and_the_models(tmp_path: Path) -> None:
 def test_state_along_a_row_is_found_by_measurement(name: str, tmp_path: Path) -> None:
     said: list[str] = []
     base = load(saved(kind(name), tmp_path), say=said.append)
-    assert said == [
-        "m: each document has a row of its own, since in a shared one it would see the one "
-        "before it"
-    ]
+    assert said == ["m: each document has a row of its own: measured, a shared one changes it"]
     codec = base.codec("Q: {}\nA: ")
     samples = [codec.sample(Example(str(i), "a", f"<p>{i}</p>"), 256) for i in range(3)]
     assert plan_rows(samples, 1000, base.model.config) == [[0], [1], [2]]

@@ -189,8 +189,7 @@ def load_base(
     with quiet():
         model.config.documents_share_rows = documents_share_rows(base)
     if not model.config.documents_share_rows:
-        say(f"{config.name}: each document has a row of its own, since in a shared one it would "
-            "see the one before it")  # fmt: skip
+        say(f"{config.name}: each document has a row of its own: measured, a shared one changes it")
     return base
 
 
