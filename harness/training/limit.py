@@ -10,7 +10,6 @@ import torch
 from harness.models.families import linear_names, linear_size
 from harness.models.load import Base
 
-
 SLOW = 5e9
 """FLOP/s below which a CPU has no products of a type in hardware."""
 
