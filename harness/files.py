@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,15 +39,25 @@ def file_digest(path: Path, *, interruptible: bool = False) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits.
 
     interruptible: between blocks look for a signal; not where work would be lost by it.
-    Raises OSError where it cannot be read, Interrupted.
+    Raises OSError where it cannot be read, or is a pipe or device that could be read for ever;
+    Interrupted.
     """
     found = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_regular) as file:
         while block := file.read(_BLOCK):
             found.update(block)
             if interruptible:
                 check()
     return found.hexdigest()
+
+
+def _regular(path: str, flags: int) -> int:
+    """Open a regular file; whatever else has the name is not waited for."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", path)
 
 
 def cached_digest(path: Path) -> str:
