@@ -190,7 +190,7 @@ class Codec:
         lost = (None, self.tokenizer.unk_token_id)
         if any(i in lost or i in self._control_tokens for i in ids):
             raise RunError(
-                f"the tokenizer cannot write {text!r} as text, only as its control token {token}; "
+                f"the tokenizer cannot write {text[:60]!r} as text, only as its control token {token}; "
                 "take a tokenizer that can, or leave such rows out of the data."
             )
         return ids
@@ -236,7 +236,7 @@ class Codec:
     def _known(self, ids: list[int]) -> list[int]:
         """`ids`, each of which has an embedding. Raises RunError."""
         if self._embeddings is not None and (top := max(ids, default=0)) >= self._embeddings:
-            token = self.tokenizer.convert_ids_to_tokens(top)
+            token = str(self.tokenizer.convert_ids_to_tokens(top))[:60]
             raise RunError(
                 f"the tokenizer writes {token!r} as id {top}, for which the model has no embedding "
                 f"(it has {self._embeddings}); take the tokenizer that belongs to the model, or "

@@ -136,6 +136,7 @@ def load_base(
         try:
             settings, mapping = text_config(AutoConfig.from_pretrained(path, **LOCAL))
             tokenizer = AutoTokenizer.from_pretrained(path, **LOCAL)
+            tokenizer("<p>")  # settings of a wrong type fail here, not at the first row
             model, found = _model(
                 path,
                 config=settings,
