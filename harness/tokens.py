@@ -190,8 +190,8 @@ class Codec:
         lost = (None, self.tokenizer.unk_token_id)
         if any(i in lost or i in self._control_tokens for i in ids):
             raise RunError(
-                f"the tokenizer cannot write {text[:60]!r} as text, only as its control token {token}; "
-                "take a tokenizer that can, or leave such rows out of the data."
+                f"the tokenizer cannot write {text[:60]!r} as text, only as its control token "
+                f"{token}; take a tokenizer that can, or leave such rows out of the data."
             )
         return ids
 
