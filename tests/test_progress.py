@@ -234,6 +234,7 @@ def test_a_real_terminal_of_any_size(
     import termios
 
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("COLUMNS", raising=False)  # it goes before the terminal's own size
     parent, child = pty.openpty()
     with open(child, "w") as stream:
         termios.tcsetwinsize(child, size)
