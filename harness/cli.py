@@ -6,7 +6,7 @@ import argparse
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from harness import __version__
 from harness.errors import (
@@ -20,22 +20,22 @@ from harness.errors import (
 from harness.output import color, emit, width
 from harness.paths import expanded
 
+if TYPE_CHECKING:
+    from harness.publishing import Published
+    from harness.reports import RunReport
+
 QUANTIZATIONS = ("nf4", "int8", "none")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SINKS = ("wandb", "tensorboard", "trackio")
 KINDS = ("models", "tasks", "recipes", "scorers", "runs")
-_LONGEST = 300  # characters of what is wrong with a command line
-
-
-_LONGEST = 2_000  # characters of a message
+_LONGEST, _LONGEST_USAGE = 2_000, 300  # characters of a message, of one on the command line
 
 
 class _Parser(argparse.ArgumentParser):
     """One sentence for a wrong command line, not the whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        told = " ".join(message.split())
-        told = told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."
+        told = _short(" ".join(message.split()), _LONGEST_USAGE)
         raise UsageError(f"{told}; see `{self.prog} --help`.")
 
     def _print_message(self, message: str, file: object = None) -> None:
@@ -113,24 +113,13 @@ def _parser() -> argparse.ArgumentParser:
         "--max-steps", type=_count(1), metavar="N", help="optimiser steps, whatever the epochs"
     )
     run.add_argument("--epochs", type=_positive, metavar="X", help="passes over the training part")
-    run.add_argument(
+    _add_pairs(
+        run,
         "--data",
-        nargs="+",
-        action="extend",
-        type=_pair,
-        metavar="TASK=PATH",
-        default=[],
-        help="read a task's rows from a folder, JSON, JSONL, CSV or Parquet file",
+        "TASK=PATH",
+        "read a task's rows from a folder, JSON, JSONL, CSV or Parquet file",
     )
-    run.add_argument(
-        "--weights",
-        nargs="+",
-        action="extend",
-        type=_pair,
-        metavar="MODEL=PATH",
-        default=[],
-        help="load a model from a local folder",
-    )
+    _add_pairs(run, "--weights", "MODEL=PATH", "load a model from a local folder")
     run.add_argument(
         "--quantization",
         choices=QUANTIZATIONS,
@@ -153,20 +142,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="your own models/, recipes/ and tasks/ beside the shipped ones",
     )
-    run.add_argument(
-        "--runs",
-        type=_folder,
-        metavar="DIR",
-        default=Path("runs"),
-        help="where runs are kept (default: runs)",
-    )
-    run.add_argument(
-        "--results",
-        type=_folder,
-        metavar="DIR",
-        default=Path("results"),
-        help="where the tables go (default: results)",
-    )
+    _add_place(run, "runs", "where runs are kept")
+    _add_place(run, "results", "where the tables go")
     run.add_argument(
         "--name",
         metavar="NAME",
@@ -200,14 +177,11 @@ def _parser() -> argparse.ArgumentParser:
         "--models", nargs="+", metavar="M", default=["gemma3-270m"], help="train: registered models"
     )
     bench.add_argument("--against", choices=("trl",), help="train: measure this peer as well")
-    bench.add_argument(
+    _add_pairs(
+        bench,
         "--weights",
-        nargs="+",
-        action="extend",
-        type=_pair,
-        metavar="MODEL=PATH",
-        default=[],
-        help="train: real weights, instead of random values in the true shapes",
+        "MODEL=PATH",
+        "train: real weights, instead of random values in the true shapes",
     )
     bench.add_argument(
         "--steps", type=_count(3), metavar="N", help="train: steps of a run (24; on a CPU 12)"
@@ -243,19 +217,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     listing.add_argument("kind", choices=KINDS)
     listing.add_argument("--registry", type=_folder, metavar="DIR", help="your own registry folder")
-    listing.add_argument(
-        "--runs",
-        type=_folder,
-        metavar="DIR",
-        default=Path("runs"),
-        help="where runs are kept (default: runs)",
-    )
+    _add_place(listing, "runs", "where runs are kept")
 
     doctor = verbs.add_parser(
         "doctor", help="what this machine can run, and why not the rest", allow_abbrev=False
     )
     doctor.add_argument("--registry", type=_folder, metavar="DIR", help="your own registry folder")
     return parser
+
+
+def _add_place(parser: argparse.ArgumentParser, name: str, what: str) -> None:
+    """A folder of that name, which the working folder has unless another is given."""
+    help_ = f"{what} (default: {name})"
+    parser.add_argument(f"--{name}", type=_folder, metavar="DIR", default=Path(name), help=help_)
+
+
+def _add_pairs(parser: argparse.ArgumentParser, option: str, metavar: str, what: str) -> None:
+    """An option for any number of NAME=PATH."""
+    parser.add_argument(
+        option, nargs="+", action="extend", type=_pair, metavar=metavar, default=[], help=what
+    )
 
 
 def _add_report(verbs: argparse._SubParsersAction[_Parser]) -> None:
@@ -272,13 +253,7 @@ def _add_report(verbs: argparse._SubParsersAction[_Parser]) -> None:
     report.add_argument(
         "--name", metavar="NAME", help="the tables' own folder in --results (default: report-…)"
     )
-    report.add_argument(
-        "--results",
-        type=_folder,
-        metavar="DIR",
-        default=Path("results"),
-        help="where the tables go (default: results)",
-    )
+    _add_place(report, "results", "where the tables go")
 
 
 def _add_scoring(verbs: argparse._SubParsersAction[_Parser]) -> None:
@@ -349,9 +324,9 @@ def _print(text: str) -> None:
         raise StorageError(f"standard output cannot be written to ({reason}); send it elsewhere.")
 
 
-def _short(line: str) -> str:
-    """A line for people: names from a file can have any length."""
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+def _short(line: str, most: int = _LONGEST) -> str:
+    """A line for people: names from a file or a command line can have any length."""
+    return line if len(line) <= most else f"{line[:most]}…"
 
 
 def _tell(text: str, where: object, *, bold: bool = False) -> None:
@@ -503,24 +478,27 @@ def _run(arguments: argparse.Namespace, command: str) -> int:
         return EXIT_OK
     from harness import pipeline
     from harness.progress import write
-    from harness.reports import comparison_terminal
 
     status, reports, published = pipeline.run(options, command, write)
+    _tell_published(reports, published)
+    return status
+
+
+def _tell_published(reports: Sequence[RunReport], published: Published) -> None:
+    """The comparison, and where its files are."""
+    from harness.reports import comparison_terminal
+
     bold = color()
     table = comparison_terminal(reports, width(), bold)
     _tell(f"{table}\n{published.text()}", published.folder / "comparison.md", bold=bold)
-    return status
 
 
 def _report(arguments: argparse.Namespace, command: str) -> int:
     from harness.progress import write
     from harness.reporting import report
-    from harness.reports import comparison_terminal
 
     reports, published = report(arguments.paths, arguments.results, arguments.name, command, write)
-    bold = color()
-    table = comparison_terminal(reports, width(), bold)
-    _tell(f"{table}\n{published.text()}", published.folder / "comparison.md", bold=bold)
+    _tell_published(reports, published)
     return EXIT_OK
 
 

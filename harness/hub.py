@@ -158,7 +158,7 @@ def fetch(
     Raises MissingError (not to be had, or damaged), StorageError (no room for it).
     """
     mend = f"give a local copy with {local_copy}"
-    found, faulty = check(repo, revision, kind, local_copy, say, verify=verify)
+    found, faulty = checked_snapshot(repo, revision, kind, local_copy, say, verify=verify)
     if found is not None and not faulty:
         return found
     if found is not None:
@@ -179,7 +179,7 @@ def fetch(
     return found
 
 
-def check(
+def checked_snapshot(
     repo: str,
     revision: str,
     kind: Kind,

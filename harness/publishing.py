@@ -19,10 +19,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +28,9 @@ from typing import Any
 from harness import exchange
 from harness.config.registry import printable
 from harness.errors import BusyError, StorageError, UsageError
-from harness.files import storing, sync_folder, write_atomic
-from harness.interrupts import check
+from harness.files import storing, sync_folder, write_atomic, write_json
 from harness.leftovers import TEMPORARY, remove
+from harness.locks import hold, sign, signed
 from harness.naming import INCOMPLETE, LATEST
 
 FILES = ("comparison.md", "comparison.csv", "predictions.csv", "manifests.json")
@@ -106,7 +104,7 @@ def publish(tables: Tables, results: Path, say: Callable[[str], None]) -> Publis
                 (new / CURVES).mkdir(parents=True)
                 for relative, payload in tables.files.items():
                     write_atomic(new / relative, payload)
-                write_atomic(new / COMMAND, json.dumps(record, indent=2) + "\n")
+                write_json(new / COMMAND, record)
                 _keep_others(place, new)
                 sync_folder(new)
                 linked = _link_files(results, say)
@@ -185,48 +183,25 @@ def writing(results: Path, patience: float | None = None) -> Iterator[None]:
     patience: seconds to wait for another, PATIENCE unless given. The system ends the hold with the
     process. Raises BusyError, StorageError, Interrupted.
     """
-    from filelock import FileLock, Timeout
-
-    until = time.monotonic() + (PATIENCE if patience is None else patience)
-    lock = FileLock(results / _LOCK)
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        while True:
-            try:
-                lock.acquire(timeout=0)
-                break
-            except Timeout:
-                check()
-                if time.monotonic() > until:
-                    raise BusyError(_busy(results)) from None
-                time.sleep(0.05)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(
-            f"{results} cannot be used for tables ({reason}); give another folder with --results."
-        ) from error
-    try:
-        with storing(results):
-            write_atomic(results / _HOLDER, json.dumps(_holder()))
+    with ExitStack() as held:
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            held.enter_context(hold(results / _LOCK, PATIENCE if patience is None else patience))
+        except TimeoutError:
+            who = signed(results / _HOLDER) or "another process"
+            raise BusyError(
+                f"{results} is being written to by {who}; the runs are kept: wait for it to end or "
+                "stop it, then give the same command again."
+            ) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StorageError(
+                f"{results} cannot be used for tables ({reason}); give another folder with "
+                "--results."
+            ) from error
+        held.callback(remove, results / _HOLDER)
+        sign(results / _HOLDER)
         yield
-    finally:
-        remove(results / _HOLDER)
-        lock.release()
-
-
-def _holder() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": socket.gethostname()}
-
-
-def _busy(results: Path) -> str:
-    who = "another process"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        holder = json.loads((results / _HOLDER).read_bytes())
-        who = f"process {int(holder['pid'])} on {printable(str(holder['host']))}"
-    return (
-        f"{results} is being written to by {who}; the runs are kept: wait for it to end or stop "
-        "it, then give the same command again."
-    )
 
 
 def _asked(place: Path) -> str | None:

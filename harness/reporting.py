@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.config.registry import printable
 from harness.errors import UsageError
-from harness.files import digest
+from harness.files import digest, json_text
 from harness.naming import checked
 from harness.plan import stage_names
 from harness.preflight import writable
@@ -68,17 +68,11 @@ def tables(
         FILES[0]: comparison_markdown(reports, command),
         FILES[1]: comparison_csv(rows),
         FILES[2]: predictions,
-        FILES[3]: _json(manifests),
+        FILES[3]: json_text(manifests),
         **{each.picture: curves_svg(each.curves) for each in reports if each.curves is not None},
     }
     files = {path: text.encode("utf-8", "backslashreplace") for path, text in texts.items()}
     return Tables(name, asked, command, files, manifests, complete)
-
-
-def _json(manifests: Sequence[object]) -> str:
-    import json
-
-    return json.dumps(manifests, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _opened(paths: Sequence[Path], say: Say) -> list[RunFolder]:

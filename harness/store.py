@@ -34,8 +34,9 @@ from harness.files import (
     sync_folder,
     write_json,
 )
-from harness.leftovers import TEMPORARY, is_alive, remove
+from harness.leftovers import TEMPORARY, remove
 from harness.links import first_link, refuse_links
+from harness.locks import sign, signed, timestamp
 from harness.progress import write
 
 Status = Literal["started", "done", "diverged", "failed"]
@@ -152,7 +153,7 @@ class RunFolder:
         try:
             self._held = True
             self._sweep()
-            write_json(self.path / _HOLDER, _holder())
+            sign(self.path / _HOLDER)
             self._manifest = self._load()
             if not (self.path / MANIFEST).is_file():
                 self._save()
@@ -272,7 +273,7 @@ class RunFolder:
         if status not in STATUSES:
             raise ValueError(f"no such status: {status!r}")
         self._manifest["status"] = status
-        self._manifest["finished"] = _now()
+        self._manifest["finished"] = timestamp()
         self._manifest["facts"].update(_plain(facts))
         self._save()
         if status == "done":
@@ -313,7 +314,7 @@ class RunFolder:
             "recipe": self.recipe,
             "seed": self.seed,
             "key": self.key,
-            "created": _now(),
+            "created": timestamp(),
             "identity": self.identity,
             "stages": {},
             "facts": {},
@@ -370,11 +371,8 @@ class RunFolder:
     def _busy(self) -> str:
         # The holder writes its name just after it has the lock: give it a moment.
         for _ in range(10):
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                holder = json.loads((self.path / _HOLDER).read_bytes())
-                if holder["host"] != _host() or is_alive(holder["pid"]):
-                    who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-                    break
+            if who := signed(self.path / _HOLDER):
+                break
             time.sleep(0.02)
         else:
             who = "another process"
@@ -403,11 +401,7 @@ def is_held(folder: Path) -> bool:
 
     Nothing is held or written by asking. A process of another machine counts as working.
     """
-    try:
-        holder = json.loads((folder / _HOLDER).read_bytes())
-        return bool(holder["host"] != _host() or is_alive(int(holder["pid"])))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return signed(folder / _HOLDER) is not None
 
 
 # --- helpers ---------------------------------------------------------------------------------
@@ -471,17 +465,3 @@ def _part(name: str) -> str:
 def _plain(facts: dict[str, Any] | None) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(facts or {}), parse_constant=lambda _: None)
     return plain
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _host() -> str:
-    import socket
-
-    return socket.gethostname()
-
-
-def _holder() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": _host(), "since": _now()}

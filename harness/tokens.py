@@ -130,8 +130,11 @@ class Codec:
 
     def written(self, text: str) -> str:
         """What comes back of `text` as an answer: the best that a model with this tokenizer can
-        say. Another text where the tokenizer folds case, drops line ends or lacks characters."""
-        return self.decode(self._plain(text))
+        say. Another text where the tokenizer folds case, drops line ends or lacks characters.
+
+        Raises RunError where it cannot be encoded at all.
+        """
+        return self.decode(self.completion_ids(text)[:-1])
 
     # --- inside ------------------------------------------------------------------------------
 

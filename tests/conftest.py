@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import LIGHT_IMPORTS, MODEL_IMPORTS, Commands
+from tests.commands import (
+    LIGHT_IMPORTS,
+    MODEL_IMPORTS,
+    Commands,
+    make_registry,
+    run_of,
+    write_script,
+)
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -46,3 +53,10 @@ def tiny_weights(
         family: model_commands.save_tiny(root / family, family)
         for family in ("falcon", "llama", "gemma3")
     }
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> list[str]:
+    """A command that needs no model, on a small task, its files beside the working folder."""
+    registry = make_registry(tmp_path / "registry")
+    return run_of(registry, {"scripted": write_script(tmp_path / "says.jsonl")})

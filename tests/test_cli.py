@@ -17,8 +17,6 @@ from tests.commands import (
     Outcome,
     files_under,
     make_registry,
-    run_of,
-    write_script,
 )
 
 VERBS = ("run", "report", "list", "doctor")
@@ -43,13 +41,6 @@ def refused(outcome: Outcome, *texts: str, lines: int = 1) -> None:
 def nothing_written(folder: Path) -> None:
     assert not (folder / "runs").exists()
     assert not (folder / "results").exists()
-
-
-@pytest.fixture
-def scripted(tmp_path: Path) -> list[str]:
-    """A command without a model, on a small task, its files beside the working folder."""
-    registry = make_registry(tmp_path / "registry")
-    return run_of(registry, {"scripted": write_script(tmp_path / "says.jsonl")})
 
 
 # --- bad command lines -----------------------------------------------------------------------
@@ -171,14 +162,16 @@ def test_weights_that_are_none(commands: Commands, tmp_path: Path) -> None:
     folder.unlink()
     folder.mkdir()
     told("has no config.json")
-    for garbage in ("[" * 100_000, "", "[]", "{}", "\0", '{"a": '):
+    for garbage in ("[" * 100_000, "", "\0", '{"a": '):
         (folder / "config.json").write_text(garbage)
-        told("save ")
+        told("has a config.json that is not JSON; save the model there anew")
     (folder / "config.json").write_bytes(b"\xff\xfe\x00")
-    told("save ")
+    told("has a config.json that is not JSON; save the model there anew")
+    (folder / "config.json").write_text("[]")
+    told("has a config.json that is an empty list and not an object; save the model there anew")
     (folder / "config.json").write_text(json.dumps({"model_type": "falcon"}))
     (folder / "pytorch_model.bin").write_bytes(b"x")
-    told("has only pytorch_model.bin")
+    told("has only pytorch_model.bin; other formats can hold code and are not loaded")
     (folder / "model.safetensors").write_bytes(b"x")
     told("has no tokenizer")
     script = commands.run(tmp_path, "run", "--models", "scripted")

@@ -13,7 +13,7 @@ import pytest
 from harness.output import clean, plainly
 from harness.reports import comparison_terminal, parse_comparison_csv
 from harness.reports.comparison import RunReport
-from tests.commands import ROOT, make_registry, write_script
+from tests.commands import ROOT, make_registry
 
 ESCAPES = "\x1b]0;PWNED\x07\x1b[2J\x1b[31mred\u202egnp.exe\x9b"
 
@@ -26,14 +26,6 @@ def harness(cwd: Path, *argv: object, shell: str = "", **env: str) -> subprocess
     environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
     environment |= {"PYTHONPATH": str(ROOT), **env}
     return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, timeout=120)
-
-
-@pytest.fixture
-def scripted(tmp_path: Path) -> list[str]:
-    registry = make_registry(tmp_path / "registry")
-    script = write_script(tmp_path / "says.jsonl")
-    words = ["run", "--models", "scripted", "--tasks", "words", "--recipe", "tiny"]
-    return [*words, "--registry", str(registry), "--weights", f"scripted={script}"]
 
 
 def test_clean_and_plain_text() -> None:
@@ -92,7 +84,8 @@ def test_standard_output_that_takes_nothing(
         assert said[0].startswith("harness: standard output cannot be written to (")
     found = harness(tmp_path, *scripted, shell=stream)
     assert found.returncode == 0  # the work is done
-    assert found.stderr.decode().splitlines()[-1].endswith("/comparison.md.")
+    (name,) = (place.name for place in (tmp_path / "results").glob("scripted@*"))
+    assert found.stderr.decode().splitlines()[-1].endswith(f"see results/{name}/comparison.md.")
     assert b"Traceback" not in found.stderr
     assert b"ignored" not in found.stderr
     assert (tmp_path / "results" / "comparison.csv").stat().st_size > 0

@@ -225,6 +225,8 @@ def test_files_of_weights_that_are_not_whole(tmp_path: Path) -> None:
     weights.unlink()
     index = folder / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"w": "model-1.safetensors"}}')
-    assert "model-1.safetensors does not exist" in (sanity.fault(folder, None) or "")
+    named = "lacks model-1.safetensors, which model.safetensors.index.json names (1 of 1 files"
+    assert named in (sanity.fault(folder, None) or "")
     index.write_text("[]")
-    assert "is no index of weights" in (sanity.fault(folder, None) or "")
+    named = "has a model.safetensors.index.json that is an empty list and not an object"
+    assert named in (sanity.fault(folder, None) or "")

@@ -27,12 +27,9 @@ from harness.run_list import age, runs_table
 from tests.commands import (
     Commands,
     Fault,
-    make_registry,
     manifest,
     run_folders,
-    run_of,
     tables,
-    write_script,
 )
 
 
@@ -298,8 +295,10 @@ def test_a_writer_that_does_not_let_go_is_named(
     put(made("old"), tmp_path)
     monkeypatch.setattr(publishing, "PATIENCE", 0.1)
     with FileLock(tmp_path / ".lock"):
-        (tmp_path / ".lock.json").write_text('{"pid": 4711, "host": "elsewhere"}')
-        with pytest.raises(BusyError, match="process 4711 on 'elsewhere'; the runs are kept"):
+        holder = {"pid": 4711, "host": "elsewhere", "since": "noon"}
+        (tmp_path / ".lock.json").write_text(json.dumps(holder))
+        named = "process 4711 on elsewhere since noon; the runs are kept"
+        with pytest.raises(BusyError, match=named):
             put(made("new"), tmp_path)
     assert BusyError.exit_status == 2
     assert marks(tmp_path) == {"old"}
@@ -375,13 +374,6 @@ def test_a_name_that_cannot_be(name: str) -> None:
 
 
 # --- commands --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def scripted(tmp_path: Path) -> list[str]:
-    """A command that needs no model."""
-    registry = make_registry(tmp_path / "registry")
-    return run_of(registry, {"scripted": write_script(tmp_path / "says.jsonl")})
 
 
 def test_a_failing_run_leaves_the_last_good_tables(
@@ -490,7 +482,7 @@ def test_the_list_of_runs_says_where_each_stands(
         [str(damaged), "damaged", "–", "–"],
     ]
     assert "  3 h  0.000 → 1.000  " in lines[0]
-    holder = {"pid": os.getpid(), "host": socket.gethostname()}
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": "noon"}
     (killed / ".lock.json").write_text(json.dumps(holder))
     assert runs_table(runs, None, now).splitlines()[2].split()[1] == "running"
     narrow = runs_table(runs, 40, now).splitlines()

@@ -89,7 +89,7 @@ def test_hostile_texts_are_scored_in_time() -> None:
         value = chrf(text, text[7:] + "x")
         spent = time.process_time() - start
         print(f"{name}: {spent:.3f} s, {value}")
-        assert spent < 4
+        assert spent < 2
         assert isinstance(value, Unscored) == (len(text) > MAX_CHARACTERS)
 
 

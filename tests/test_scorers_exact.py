@@ -166,7 +166,7 @@ def test_hostile_pages(kind: str) -> None:
     assert normalized in (0, None)
     assert isinstance(normal_form(text), Unparsed) == (normalized is None)
     assert score(text, text + " ") == (1, 1)
-    assert spent < 4
+    assert spent < 2
 
 
 def test_goldens() -> None:

@@ -30,7 +30,7 @@ from harness.data.load import load
 from harness.errors import HarnessError, UsageError
 from harness.models.load import Base, load_base
 from harness.models.locate import locate
-from harness.tokens import Codec, TokenSample
+from harness.tokens import TokenSample
 from harness.training.limit import flop_per_token, matmul_rate
 from harness.training.planning import Wanted
 
@@ -220,7 +220,7 @@ def _rows(base: Base, real: bool, steps: int) -> tuple[list[TokenSample], int]:
         registry = Registry(None)
         task = registry.task("html_blocks")
         loaded = load(task, task_dir=registry.path("tasks", "html_blocks").parent)
-        codec = Codec(base.tokenizer, task.template)
+        codec = base.codec(task.template)
         sides = loaded.sides or []
         kept = [e for e, side in zip(loaded.examples, sides, strict=True) if side == "train"]
         return [codec.sample(e, 1024) for e in kept[:count]], per_step

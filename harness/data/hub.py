@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.config.schema import TaskConfig
-from harness.hub import cached_snapshot, check, fetch, offline, reachable
+from harness.hub import cached_snapshot, checked_snapshot, fetch, offline, reachable
 
 
 def snapshot(task: TaskConfig) -> Path | None:
@@ -26,7 +26,7 @@ def fetch_snapshot(task: TaskConfig, say: Callable[[str], None], *, verify: bool
 def check_snapshot(task: TaskConfig, say: Callable[[str], None], *, verify: bool = False) -> None:
     """Say what of the snapshot would be downloaded again. Raises MissingError if it cannot be."""
     name, revision = task.data.hub or "", task.data.revision or "main"
-    check(name, revision, "dataset", _option(task), say, verify=verify)
+    checked_snapshot(name, revision, "dataset", _option(task), say, verify=verify)
 
 
 def problem(task: TaskConfig) -> str | None:

@@ -10,10 +10,9 @@ from torch import Tensor
 from harness.errors import RunError
 from harness.generation.cache import last_states, roomy_cache
 from harness.models.load import Base
-from harness.models.packing import difference, tolerances
+from harness.models.packing import FAILS, difference, tolerances
 
 LENGTHS = (9, 5)
-_FAILS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
 
 
 def batches(base: Base) -> bool:
@@ -31,7 +30,9 @@ def batches(base: Base) -> bool:
     try:
         whole = [_whole(base, [*prompt, more]) for prompt in prompts]
         cached = [_cached(base, [prompt], more)[0] for prompt in prompts]
-    except _FAILS as error:
+    except torch.OutOfMemoryError:
+        raise
+    except FAILS as error:
         raise RunError(
             f"{base.name} cannot be decoded step by step "
             f"({type(error).__name__}: {' '.join(str(error).split())[:120]}); take another model."
@@ -43,7 +44,9 @@ def batches(base: Base) -> bool:
         )
     try:
         together = _cached(base, prompts, more)
-    except _FAILS:
+    except torch.OutOfMemoryError:
+        raise
+    except FAILS:
         return False
     return all(difference(a, b) <= near for a, b in zip(together, cached, strict=True))
 

@@ -28,6 +28,7 @@ from harness.models.families import (
 from harness.models.locate import Located
 from harness.models.packing import documents_share_rows
 from harness.models.quiet import quiet
+from harness.models.sanity import CONTEXT
 from harness.tokens import Codec
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -181,11 +182,11 @@ def load_base(
         revision=located.identity.get("revision"),
         ends=_ends(model, tokenizer),
     )
-    outside = weights_of(model)
-    if outside.outside > TOLERATED:
+    weights = weights_of(model)
+    if weights.outside > TOLERATED:
         say(
-            f"{config.name}: {outside.outside:.0%} of its weights stand in no linear layer (as "
-            f"{outside.largest}); the adapter does not see them"
+            f"{config.name}: {weights.outside:.0%} of its weights stand in no linear layer (as "
+            f"{weights.largest}); the adapter does not see them"
         )
     with quiet():
         model.config.documents_share_rows = documents_share_rows(base)
@@ -224,8 +225,7 @@ def text_config(config: Any) -> tuple[Any, dict[str, str] | None]:
 
 def context_of(config: Any) -> int:
     """The most tokens that a model of `config` attends over, by any of the names for it."""
-    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-    return next((int(n) for name in names if (n := getattr(config, name, None))), 2048)
+    return next((int(n) for name in CONTEXT if (n := getattr(config, name, None))), 2048)
 
 
 def _model(path: str, **settings: Any) -> tuple[Any, dict[str, Any]]:

@@ -20,7 +20,7 @@ from harness.files import digest
 from harness.hub import (
     cache_folder,
     cached_snapshot,
-    check,
+    checked_snapshot,
     damaged,
     fetch,
     incomplete,
@@ -185,7 +185,7 @@ def ensure(
         return
     if isinstance(source, HubSource):
         option = f"--weights {model.name}=DIR"
-        have = check if dry else fetch
+        have = checked_snapshot if dry else fetch
         have(source.repo, source.revision, "model", option, say, verify=verify)
     elif isinstance(source, GgufPackageSource) and verify and not dry and is_converted(source):
         from harness.models.convert import ensure_converted

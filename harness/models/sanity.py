@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.data.rows import one_line
+from harness.models.folder import UnfitError, weight_files
 from harness.paths import no_file
 
 TOLERANCE = 0.1  # of the registered parameters
@@ -20,7 +21,9 @@ UNTOLD = 1_000_000  # parameters more or less that change no plan of memory or q
 
 _MOST_HEADER = 100_000_000  # bytes; safetensors' own limit
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-_CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_seq_len")
+CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+"""What configurations call the number of tokens that a model attends over."""
+
 _VOCABULARY = ("vocab_size",)
 _SIZES = (
     *("hidden_size", "n_embd", "d_model", "intermediate_size", "n_inner", "ffn_hidden_size"),
@@ -28,7 +31,7 @@ _SIZES = (
 )
 _MOST = {
     **dict.fromkeys(_LAYERS, 1_000),
-    **dict.fromkeys(_CONTEXT, 2**31),
+    **dict.fromkeys(CONTEXT, 2**31),
     **dict.fromkeys(_VOCABULARY, 50_000_000),
     **dict.fromkeys(_SIZES, 10_000_000),
 }
@@ -56,6 +59,8 @@ def fault(folder: Path, parameters: int | None) -> str | None:
         least, most = _parameters(folder, config)
     except _Damaged as error:
         return f"{where}/{error}; copy or save the model there anew."
+    except UnfitError as error:
+        return f"{where} {error}"
     if parameters is None or not most or _quantised(config):
         return None
     off = max(least - parameters, parameters - most, 0)
@@ -110,10 +115,10 @@ def _parameters(folder: Path, config: Mapping[str, Any]) -> tuple[int, int]:
     """The fewest and the most parameters that the files' headers can be counted as having.
 
     They differ by what some count and others do not: an output head that is the embedding again,
-    and the parts of a model for pictures or sound. Raises _Damaged.
+    and the parts of a model for pictures or sound. Raises _Damaged, UnfitError.
     """
     sizes: dict[str, int] = {}
-    for path in _files(folder):
+    for path in (folder / name for name in weight_files(folder) if name.endswith(".safetensors")):
         for name, entry in _header(path).items():
             if entry["dtype"] in _FLOATS and not name.endswith(_BUFFERS):
                 sizes[name] = math.prod(entry["shape"])
@@ -125,23 +130,6 @@ def _parameters(folder: Path, config: Mapping[str, Any]) -> tuple[int, int]:
     )
     most = sum(sizes.values())
     return most - extra, most
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """The files that are loaded: model.safetensors, or what its index names, or all there are."""
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").exists():
-        yield folder / "model.safetensors"
-        return
-    if no_file(index):
-        yield from sorted(folder.glob("*.safetensors"))
-        return
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        paths = [folder / name for name in names]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise _Damaged(f"{index.name} is no index of weights") from None
-    yield from paths
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -72,18 +72,17 @@ def _sample(codec: Codec, example: Example, longest: int) -> TokenSample:
 
 def _say_unwritable(context: Context, codec: Codec, examples: Sequence[Example]) -> None:
     """Count the answers that the tokenizer gives back otherwise, and say so with one of them."""
-    lost = []
+    lost: list[tuple[Example, str]] = []
     for example in examples:
         check()
-        codec.completion_ids(example.target)  # each id has an embedding, or this raises
-        if codec.written(example.target) != example.target:
-            lost.append(example)
+        if (back := codec.written(example.target)) != example.target:
+            lost.append((example, back))
     if lost:
-        target = lost[0].target
-        back = codec.written(target)
+        first, back = lost[0]
+        target = first.target
         at = next((i for i, (a, b) in enumerate(zip(target, back, strict=False)) if a != b), 0)
         here = slice(max(0, at - 10), at + 20)
         context.say(
             f"{context.run.task.name}: the tokenizer cannot write {len(lost)} of {len(examples)} "
-            f"answers as they are (in {lost[0].id} {target[here]!r} comes back as {back[here]!r})"
+            f"answers as they are (in {first.id} {target[here]!r} comes back as {back[here]!r})"
         )
