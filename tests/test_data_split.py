@@ -310,7 +310,7 @@ def test_every_example_is_in_one_part_and_no_group_in_two(
     assert len(parts.test) <= max(wish + 1e-9, largest)
     if wish >= 1:
         assert len(parts.test) > wish - largest - 1
-    if method == "groups":
+    if method == "groups" and parts.raised is None:
         held_out = {*parts.test}
         rest = [e for e in every if e not in held_out]
         assert not any(alike(a, b) for a in held_out for b in rest)
@@ -417,6 +417,29 @@ def test_rows_all_alike_still_split_at_random() -> None:
     parts = split(same, SplitConfig(method="random"))
     assert (len(parts.train), len(parts.test)) == (8, 2)
     assert contamination(parts.train, parts.test).same_prompt == 2
+
+
+def test_rows_of_one_template_are_grouped_more_strictly_and_it_is_said() -> None:
+    """Twenty pairs of twins; what a pair shares with the others is most of each text."""
+    shared = (
+        "请为一家位于北京的小型咖啡店设计一个简单的网页包含标题营业时间和联系方式并使用温暖的颜色"
+    )
+    rows = [
+        Example(f"{at:06d}", f"{chr(0x4E00 + 41 * (at // 2)) * 6}{shared}{last}", f"<p>{at}</p>")
+        for at, last in enumerate("甲乙" * 20)
+    ]
+    config = SplitConfig(validation=0.0)
+    assert len(set(near_duplicate_groups(rows))) == 1
+    parts = split(rows, config)
+    assert (len(parts.train), len(parts.test)) == (32, 8)
+    group = {e.id: e.group for e in (*parts.train, *parts.test)}
+    assert all(group[f"{at:06d}"] == group[f"{at ^ 1:06d}"] for at in range(40))
+    assert len(set(group.values())) == 20
+    (note,) = split_notes(parts, config)
+    assert note.startswith("by split.target_jaccard = 0.5 and split.prompt_jaccard = 0.6 all 40 ")
+    assert "from a Jaccard index of 0.92 on instead" in note
+    near = contamination(parts.train, parts.test)
+    assert (near.same_prompt, near.near_prompt) == (0, 8)  # by what was asked for, not by 0.8
 
 
 def test_a_split_that_grouping_bends_is_said() -> None:

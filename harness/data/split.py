@@ -33,11 +33,16 @@ PROMPT_JACCARD = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The three parts; each example is in exactly one, and carries its group."""
+    """The three parts; each example is in exactly one, and carries its group.
+
+    raised: the Jaccard index from which on rows were grouped, where the thresholds asked for
+            would have made one group of all rows.
+    """
 
     train: list[Example]
     validation: list[Example]
     test: list[Example]
+    raised: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,8 @@ def split(
     groups, random: units (groups of near-duplicates; single rows) are taken for test in an order
     that only the seed and the rows' ids decide, each if it still fits within config.test of the
     rows; where none fits, the smallest. The parts come in an order shuffled likewise, so that
-    any beginning of one is a random sample of it.
+    any beginning of one is a random sample of it. Where all rows are one group (prompts of one
+    template), the thresholds are raised until the largest group is at most half of the rows.
     provided: `sides` says it; rows stay in their order. The validation part is taken from the
     rest in the same way as the test part (row by row under random and provided); it may be
     empty, train and test never are. Orders are those of SHA-256 digests, the same everywhere.
@@ -123,19 +129,9 @@ def split(
             f"{name} has {_rows(len(examples))} that can be used; at least 2 are needed, "
             "one to train on and one to test on: give more data or a higher --limit."
         )
+    raised: float | None = None
     if config.method == "groups":
-        firsts = near_duplicate_groups(
-            examples,
-            target_jaccard=config.target_jaccard,
-            prompt_jaccard=config.prompt_jaccard,
-            advance=advance,
-        )
-        if len(set(firsts)) < 2:
-            raise DataError(
-                f"all {len(examples)} rows of {name} are near-duplicates of one another, so none "
-                "can be held out; at least 2 groups are needed: give data that differs more, or "
-                "set split.method = 'random' in the task's file."
-            )
+        firsts, raised = _grouped(examples, config, name, advance)
         grouped = [
             replace(example, group=examples[first].id)
             for example, first in zip(examples, firsts, strict=True)
@@ -145,7 +141,7 @@ def split(
     shuffled = sorted(grouped, key=lambda example: _order("row", config.seed, example.id))
     test, rest = _take(shuffled, config.test, "test", config.seed, at_least_one=True)
     validation, train = _take(rest, config.validation, "validation", config.seed)
-    return Split(train, validation, test)
+    return Split(train, validation, test, raised)
 
 
 def split_notes(parts: Split, config: SplitConfig) -> list[str]:
@@ -154,6 +150,14 @@ def split_notes(parts: Split, config: SplitConfig) -> list[str]:
     rest = [*parts.train, *parts.validation]
     rows, held_out = len(rest) + len(parts.test), len(parts.test)
     asked = config.test * rows
+    if parts.raised is not None:
+        notes.append(
+            f"by split.target_jaccard = {config.target_jaccard:g} and split.prompt_jaccard = "
+            f"{config.prompt_jaccard:g} all {_rows(rows)} are near-duplicates of one another; rows "
+            f"were grouped from a Jaccard index of {parts.raised:g} on instead, so held-out rows "
+            "are closer to training rows than these settings allow (the contamination counts say "
+            "how many); set both to choose, or give data that differs more."
+        )
     bent = not 0.5 * asked <= held_out <= 1.5 * asked and abs(held_out - asked) > 1
     if config.method == "groups" and bent:
         largest = max(Counter(e.group for e in (*rest, *parts.test)).values())
@@ -174,6 +178,48 @@ def split_notes(parts: Split, config: SplitConfig) -> list[str]:
             "set it to 0."
         )
     return notes
+
+
+def _grouped(
+    examples: Sequence[Example],
+    config: SplitConfig,
+    name: str,
+    advance: Callable[[int], None],
+) -> tuple[list[int], float | None]:
+    """Groups by the thresholds asked for, or by raised ones where those leave one group only."""
+    firsts = near_duplicate_groups(
+        examples,
+        target_jaccard=config.target_jaccard,
+        prompt_jaccard=config.prompt_jaccard,
+        advance=advance,
+    )
+    if len(set(firsts)) > 1:
+        return firsts, None
+    # The least of 0.01, 0.02, ... 1 at which the largest group is at most half: it only shrinks.
+    low, high = 0, 100
+    while low < high:
+        raised = (low + high) // 2
+        firsts = _from_on(raised / 100, examples, config)
+        if 2 * max(Counter(firsts).values()) <= len(examples):
+            high = raised
+        else:
+            low = raised + 1
+    firsts = _from_on(low / 100, examples, config)
+    if len(set(firsts)) < 2:
+        raise DataError(
+            f"all {len(examples)} rows of {name} are near-duplicates of one another, so none can "
+            "be held out; at least 2 groups are needed: give data that differs more, or set "
+            "split.method = 'random' in the task's file."
+        )
+    return firsts, low / 100
+
+
+def _from_on(raised: float, examples: Sequence[Example], config: SplitConfig) -> list[int]:
+    return near_duplicate_groups(
+        examples,
+        target_jaccard=max(raised, config.target_jaccard),
+        prompt_jaccard=max(raised, config.prompt_jaccard),
+    )
 
 
 def contamination(
