@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import os
-import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from typing import Any
 from harness.errors import StorageError
 from harness.interrupts import check
 from harness.leftovers import TEMPORARY, owned, sweep_once
+from harness.paths import regular
 
 _BLOCK = 4 * 1024 * 1024  # bytes read at a time
 _BIG_FILE = 64 * 1024 * 1024  # bytes; larger files are hashed once a process, not at every look
@@ -43,21 +43,12 @@ def file_digest(path: Path, *, interruptible: bool = False) -> str:
     Interrupted.
     """
     found = hashlib.sha256()
-    with open(path, "rb", opener=_regular) as file:
+    with open(path, "rb", opener=regular) as file:
         while block := file.read(_BLOCK):
             found.update(block)
             if interruptible:
                 check()
     return found.hexdigest()
-
-
-def _regular(path: str, flags: int) -> int:
-    """Open a regular file; whatever else has the name is not waited for."""
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, "not a regular file", path)
 
 
 def cached_digest(path: Path) -> str:

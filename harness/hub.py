@@ -23,6 +23,7 @@ from harness.models.folder import (
     read_files,
     weight_files,
 )
+from harness.paths import read_text
 from harness.seals import cached_seal
 
 Kind = Literal["model", "dataset"]
@@ -61,7 +62,7 @@ def token() -> str | None:
     try:
         given = os.environ.get("HF_TOKEN_PATH")
         path = _expanded(given) if given else home() / "token"
-        return path.read_text(encoding="utf-8").strip() or None
+        return read_text(path).strip() or None
     except OSError:
         return None
 
@@ -86,7 +87,7 @@ def _snapshot(repo: str, revision: str, kind: Kind) -> Path | None:
     folder = cache_folder() / f"{kind}s--{repo.replace('/', '--')}"
     try:
         reference = folder / "refs" / revision
-        commit = reference.read_text().strip() if reference.is_file() else revision
+        commit = read_text(reference).strip() if reference.is_file() else revision
         snapshot = folder / "snapshots" / commit
         if not snapshot.is_dir() or any(folder.glob("blobs/*.incomplete")):
             return None

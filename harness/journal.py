@@ -20,6 +20,7 @@ from typing import Any
 
 from harness.errors import StorageError
 from harness.files import storing, sync_folder, write_all, write_atomic
+from harness.paths import regular
 
 _DIGITS = 16
 
@@ -147,7 +148,7 @@ class Journal:
         try:
             # Not a folder, a FIFO, a device without end or a link to one.
             if self.path.is_file() and not self.path.is_symlink():
-                with open(self.path, "rb") as file:
+                with open(self.path, "rb", opener=regular) as file:
                     for line in file:
                         record = _record(line, last)
                         if record is None or not self._fits(record):

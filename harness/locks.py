@@ -14,6 +14,7 @@ from typing import Any
 from harness.files import write_json
 from harness.interrupts import GLANCE, check
 from harness.leftovers import is_alive
+from harness.paths import read_bytes
 
 
 @contextmanager
@@ -52,7 +53,7 @@ def signed(path: Path) -> str | None:
     A process of another machine counts as there.
     """
     with suppress(OSError, ValueError, KeyError, TypeError):
-        holder: dict[str, Any] = json.loads(path.read_bytes())
+        holder: dict[str, Any] = json.loads(read_bytes(path))
         pid, host, since = int(holder["pid"]), str(holder["host"]), str(holder["since"])
         if host != socket.gethostname() or is_alive(pid):
             return f"process {pid} on {host} since {since}"

@@ -1,7 +1,8 @@
-"""A path that a user gave: looked at before anything is opened, so that no pipe can hang us."""
+"""Paths that a user gave or can reach: opened so that no pipe in their place can hang us."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -43,6 +44,26 @@ def no_folder(path: Path) -> str | None:
     except OSError as error:
         return _refused(error)
     return None
+
+
+def regular(path: str, flags: int) -> int:
+    """An opener for `open`: a regular file, and an OSError for whatever else has the name."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """What a regular file holds. Raises OSError."""
+    with open(path, "rb", opener=regular) as file:
+        return file.read()
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text that a regular file holds. Raises OSError, UnicodeDecodeError."""
+    return read_bytes(path).decode("utf-8")
 
 
 def _mode(path: Path) -> int | str:

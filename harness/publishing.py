@@ -32,6 +32,7 @@ from harness.files import storing, sync_folder, write_atomic, write_json
 from harness.leftovers import TEMPORARY, remove
 from harness.locks import hold, sign, signed
 from harness.naming import INCOMPLETE, LATEST
+from harness.paths import read_bytes
 
 FILES = ("comparison.md", "comparison.csv", "predictions.csv", "manifests.json")
 CURVES, COMMAND = "curves", "command.json"
@@ -147,7 +148,7 @@ def refuse(results: Path, name: str, asked: str, prompts: int | None, steps: int
     if _asked(place) == asked:
         return
     try:
-        there = size(json.loads((place / FILES[3]).read_bytes()))
+        there = size(json.loads(read_bytes(place / FILES[3])))
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return
     now = (prompts, steps)
@@ -207,7 +208,7 @@ def writing(results: Path, patience: float | None = None) -> Iterator[None]:
 def _asked(place: Path) -> str | None:
     """What the tables in a folder were asked for, None where it does not say."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads((place / COMMAND).read_bytes())["asked"])
+        return str(json.loads(read_bytes(place / COMMAND))["asked"])
     return None
 
 
@@ -266,7 +267,7 @@ def _same(one: Path, other: Path) -> bool:
     def content(place: Path) -> dict[str, bytes]:
         files = [file for file in place.rglob("*") if not file.is_dir()]
         found = files if place.is_dir() else [place]
-        return {os.path.relpath(file, place): file.read_bytes() for file in found}
+        return {os.path.relpath(file, place): read_bytes(file) for file in found}
 
     try:
         return content(one) == content(other)

@@ -11,6 +11,7 @@ from harness.config.registry import printable
 from harness.errors import UsageError
 from harness.files import digest, json_text
 from harness.naming import checked
+from harness.paths import read_bytes
 from harness.plan import stage_names
 from harness.preflight import writable
 from harness.publishing import FILES, Published, Tables, publish, refuse, size
@@ -61,7 +62,7 @@ def tables(
     manifests = [folder.manifest for folder in done]
     alike = any(report.label for report in reports)
     predictions = joined_predictions(
-        ((folder.path / "predictions.csv").read_bytes().decode() for folder in done),
+        (read_bytes(folder.path / "predictions.csv").decode() for folder in done),
         [folder.path.name for folder in done] if alike else None,
     )
     texts = {

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from harness.paths import read_text
 from harness.reports.formats import decimals_for, format_number
 from harness.reports.text import clip, display_width, pad, single_line
 from harness.store import is_held, list_runs
@@ -84,7 +85,7 @@ def _scores(folder: Path) -> dict[str, str]:
     """The primary scores of a finished run, "0.25 → 0.50"."""
     found = {}
     with suppress(OSError, ValueError, KeyError, TypeError):
-        for line in (folder / "comparison.jsonl").read_text("utf-8").splitlines():
+        for line in read_text(folder / "comparison.jsonl").splitlines():
             if not any(f'"{name}"' in line for name in PRIMARY):
                 continue  # most lines, which need not be parsed
             row = json.loads(line)

@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.errors import StorageError
 from harness.files import digest, file_digest, write_json
 from harness.machine import cache_dir
+from harness.paths import read_bytes
 from harness.progress import write
 
 BIG = 2**30
@@ -36,7 +37,7 @@ class Seal:
         self._entries: dict[str, tuple[list[int], str]] = {}
         self._changed = False
         try:
-            for name, (stamp, sha256) in json.loads(path.read_bytes())["files"].items():
+            for name, (stamp, sha256) in json.loads(read_bytes(path))["files"].items():
                 if isinstance(sha256, str) and isinstance(stamp, list):
                     self._entries[name] = (stamp, sha256)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -142,7 +143,7 @@ def _fits_blob(file: Path, sha256: str) -> bool:
     if len(name) == 64:
         return name == sha256
     if len(name) == 40:
-        content = file.read_bytes()
+        content = read_bytes(file)
         header = f"blob {len(content)}\0".encode()
         return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == name
     return True
@@ -153,5 +154,5 @@ def _sweep(seals: Path) -> None:
     with suppress(OSError):
         for path in seals.glob("*.json"):
             with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-                if not os.path.lexists(json.loads(path.read_bytes())["folder"]):
+                if not os.path.lexists(json.loads(read_bytes(path))["folder"]):
                     path.unlink()

@@ -37,6 +37,7 @@ from harness.files import (
 from harness.leftovers import TEMPORARY, remove
 from harness.links import first_link, refuse_links
 from harness.locks import sign, signed, timestamp
+from harness.paths import read_bytes
 from harness.progress import write
 
 Status = Literal["started", "done", "diverged", "failed"]
@@ -419,7 +420,7 @@ def _read_manifest(
         return None
     try:
         plain = path.is_file() and not path.is_symlink()
-        manifest: Any = json.loads(path.read_bytes()) if plain else None
+        manifest: Any = json.loads(read_bytes(path)) if plain else None
         if _is_manifest(manifest):
             return dict(manifest)
     except (OSError, ValueError, RecursionError):

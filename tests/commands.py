@@ -148,6 +148,8 @@ class Commands:
     def _begin(self, request: dict[str, Any], cwd: Path, env: dict[str, str]) -> tuple[int, Path]:
         files = Path(self._files.name) / str(next(self._numbers))
         files.mkdir()
+        for name in ("stdout", "stderr"):
+            (files / name).touch()  # a child may be killed before it opens them
         place = {"cwd": str(cwd), "env": env, "files": str(files)}
         return self._ask({**request, **place}), files
 

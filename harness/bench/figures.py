@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.errors import StorageError, UsageError
 from harness.files import write_json
+from harness.paths import read_text
 
 AGREE = 0.02
 """The share by which the step clock and the wall may differ."""
@@ -77,7 +78,7 @@ class Figures:
 def _read(path: Path) -> dict[str, Any] | None:
     """What an earlier command left, or None. Raises UsageError where it is not a file of ours."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         return None
     except OSError as error:

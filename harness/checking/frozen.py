@@ -20,6 +20,7 @@ from typing import Any
 
 from harness.errors import DataError
 from harness.files import digest
+from harness.paths import read_text
 from harness.records import Assertion, Sample, Scored
 from harness.scorers import Chosen, get, merged, names
 from harness.scorers.extract import extract
@@ -41,7 +42,7 @@ def frozen_scorers() -> list[str]:
 def read_samples(path: Path) -> list[Sample]:
     """The fixed predictions. Raises DataError where the file is not such a set."""
     try:
-        rows = [json.loads(li) for li in path.read_text("utf-8").split("\n") if li]
+        rows = [json.loads(li) for li in read_text(path).split("\n") if li]
         samples = []
         for row in rows:
             checks = tuple(Assertion(**check) for check in row.pop("assertions", ()))
@@ -58,7 +59,7 @@ def read_samples(path: Path) -> list[Sample]:
 def read_frozen(path: Path) -> Frozen:
     """The frozen numbers. Raises DataError where the file is not there or is something else."""
     try:
-        frozen = json.loads(path.read_text(encoding="utf-8"))
+        frozen = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); restore it, or make it with check --update."
@@ -206,7 +207,7 @@ def _values(scored: Scored) -> dict[str, float | str]:
 def _statistics(path: Path) -> dict[str, dict[str, float | None]]:
     """The comparisons of the measures in baselines/pairs.json, and the tuned arm's summary."""
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = json.loads(read_text(path))
         measures = {name: Pairs(**pairs) for name, pairs in given["measures"].items()}
         clusters = given["clusters"]
     except (OSError, KeyError, TypeError, ValueError) as error:

@@ -24,6 +24,7 @@ from typing import Any
 
 from harness.checking.expressions import evaluate
 from harness.errors import DataError
+from harness.paths import read_text
 from harness.records import Assertion, Sample, Scored
 
 KINDS = (
@@ -62,7 +63,7 @@ class Case:
 def read_cases(path: Path) -> list[Case]:
     """The cases of a file. Raises DataError on what is not as the module says."""
     try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))["case"]
+        rows = tomllib.loads(read_text(path))["case"]
         return [_case(row) for row in rows]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}); restore it.") from None

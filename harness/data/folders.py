@@ -12,6 +12,7 @@ from harness.data.quiet import quiet_datasets
 from harness.data.rows import listed, one_line, shown
 from harness.errors import DataError, StorageError
 from harness.leftovers import temporary_folder
+from harness.paths import read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def _configurations(datasets: Any, tree: Path, config: str | None) -> list[str]:
 def _described(file: Path, key: str, default: Any = None) -> list[str]:
     """A list of names in one of the folder's own JSON files."""
     try:
-        value = json.loads(file.read_bytes()).get(key, default)
+        value = json.loads(read_bytes(file)).get(key, default)
         names = [entry["filename"] if isinstance(entry, dict) else entry for entry in value or []]
         if isinstance(value, list | None) and all(isinstance(name, str) for name in names):
             return names

@@ -15,6 +15,7 @@ from harness.data.rows import one_line, shown
 from harness.errors import DataError
 from harness.files import file_digest
 from harness.interrupts import check
+from harness.paths import read_bytes, regular
 
 _BACKUPS = ("*~", "*.swp", "*.swo", "*.bak", "*.orig", "#*#", "Thumbs.db")
 """Files of editors and systems."""
@@ -71,7 +72,7 @@ def text_digest(path: Path, kind: str) -> str:
     """Hash of a "json" file without its byte order mark, blank lines and the spaces around lines;
     of a "csv" file, where a blank line may be in a cell, without mark and newlines at its ends."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(path, "rb", opener=regular) as file:
         if file.read(3) != b"\xef\xbb\xbf":
             file.seek(0)
         held = b""
@@ -112,7 +113,7 @@ def _may_be_read(file: Path, root: Path) -> bool:
 
 def _may_open_files(module: Path) -> bool:
     try:
-        tree = ast.parse(module.read_bytes())
+        tree = ast.parse(read_bytes(module))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return True
     for node in ast.walk(tree):
@@ -143,6 +144,6 @@ def _data_files(folder: Path) -> Iterator[Path]:
 
 def _header(readme: Path) -> bytes:
     """The YAML between the first two lines of three dashes, or nothing."""
-    lines = readme.read_bytes().split(b"\n")
+    lines = read_bytes(readme).split(b"\n")
     marks = [at for at, line in enumerate(lines) if line.strip() == b"---"]
     return b"\n".join(lines[: marks[1]]) if len(marks) > 1 and marks[0] == 0 else b""

@@ -12,6 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from harness.paths import read_bytes
+
 READ_BESIDE_WEIGHTS = (
     "config.json",
     "config.*.json",  # the configurations of other versions that config.json may lead to
@@ -202,7 +204,7 @@ _TYPES = {
 
 def _object(folder: Path, name: str, mend: str) -> dict[str, Any]:
     try:
-        value = json.loads((folder / name).read_bytes())
+        value = json.loads(read_bytes(folder / name))
     except FileNotFoundError:
         raise UnfitError(f"has no {name}; {mend}.", lacking=True) from None
     except OSError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.files import write_lines
+from harness.paths import regular
 from harness.plan import Run
 from harness.records import Example
 from harness.store import RunFolder
@@ -65,7 +66,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def each_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The same, one at a time."""
-    with path.open(encoding="utf-8", newline="\n") as file:
+    with open(path, encoding="utf-8", newline="\n", opener=regular) as file:
         yield from map(json.loads, file)
 
 

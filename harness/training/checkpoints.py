@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from harness.files import file_digest, write_atomic
+from harness.paths import read_text
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
 _BEST = re.compile(r"best-(\d{8})\.pt")
@@ -96,7 +97,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     """The state in `path`, or None where it is not whole."""
     try:
-        seal = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        seal = json.loads(read_text(path.with_suffix(".json")))
         if seal["sha256"] == file_digest(path):
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             return state
