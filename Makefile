@@ -19,7 +19,7 @@ test: $(VENV)/.test-ready
 
 kernels: $(VENV)/.test-ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'triton>=3.9'
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_fused_interpreted.py
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/kernels/test_interpreted.py
 
 check: $(VENV)/.run-ready
 	$(BIN)/python -m harness check

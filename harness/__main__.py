@@ -18,21 +18,21 @@ def main() -> int:
     import os
     import shlex
 
-    from harness import interrupts
+    from harness.host import signals
 
-    interrupts.install(shlex.join(["python", "-m", "harness", *sys.argv[1:]]))
+    signals.install(shlex.join(["python", "-m", "harness", *sys.argv[1:]]))
     for early in came:
         signal.raise_signal(early)
     # Rows differ in length from step to step: without it the GPU's memory falls to pieces.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    from harness.cli import run_cli
-    from harness.output import open_streams
+    from harness.cli.main import run_cli
+    from harness.host.console import open_streams
 
     open_streams()
     try:
         return run_cli(sys.argv[1:])
     finally:
-        interrupts.ignore()
+        signals.ignore()
 
 
 if __name__ == "__main__":

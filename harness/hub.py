@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import MissingError, StorageError
+from harness.host.checksums import cached_seal
+from harness.host.paths import read_text
 from harness.models.folder import (
     OTHER_FORMATS,
     READ_BESIDE_WEIGHTS,
@@ -23,8 +25,6 @@ from harness.models.folder import (
     read_files,
     weight_files,
 )
-from harness.paths import read_text
-from harness.seals import cached_seal
 
 Kind = Literal["model", "dataset"]
 

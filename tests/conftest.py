@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import (
+from tests.support.commands import (
     LIGHT_IMPORTS,
     MODEL_IMPORTS,
     Commands,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import UsageError
-from harness.paths import expanded, no_file, no_folder
+from harness.host.paths import expanded, no_file, no_folder
 
 if TYPE_CHECKING:
     from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
@@ -100,7 +100,7 @@ class Registry:
         Raises UsageError.
         """
         from harness.config.schema import TaskConfig
-        from harness.scorers.evaluate import resolve
+        from harness.scorers.external.evaluate import resolve
 
         path = self.path("tasks", name)
         task = _read(path, name, TaskConfig.model_validate)

@@ -11,8 +11,8 @@ from typing import Any
 from harness.data.quiet import quiet_datasets
 from harness.data.rows import listed, one_line, shown
 from harness.errors import DataError, StorageError
-from harness.leftovers import temporary_folder
-from harness.paths import read_bytes
+from harness.host.paths import read_bytes
+from harness.host.temporary import temporary_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from harness.config.schema import TaskConfig
 from harness.data.hub import snapshot
 from harness.data.rows import one_line, shown
 from harness.errors import DataError
-from harness.files import file_digest
-from harness.interrupts import check
-from harness.paths import read_bytes, regular
+from harness.host.files import file_digest
+from harness.host.paths import read_bytes, regular
+from harness.host.signals import check
 
 _BACKUPS = ("*~", "*.swp", "*.swo", "*.bak", "*.orig", "#*#", "Thumbs.db")
 """Files of editors and systems."""

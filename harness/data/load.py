@@ -16,7 +16,7 @@ from harness.data.rows import Rows, listed, shown, used_columns
 from harness.data.text_files import REPLACEMENT, replace_surrogates
 from harness.data.values import WrongType, as_text, is_conversation, turns_left_out
 from harness.errors import DataError
-from harness.interrupts import check
+from harness.host.signals import check
 from harness.records import Example
 
 MAX_CHARACTERS = 1_000_000  # of one prompt or target; a longer one is skipped

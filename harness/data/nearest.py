@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.words import Sets, hashed_sets, words
-from harness.interrupts import check
+from harness.host.signals import check
 from harness.records import Example
 
 # Scores are compared at this many decimals, so that the last bits of a sum, which differ between

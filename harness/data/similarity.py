@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.words import Elements, Positions, Sets, sort_each
-from harness.interrupts import check
+from harness.host.signals import check
 
 Mask = npt.NDArray[np.bool_]
 Pairs = tuple[Positions, Positions]

@@ -10,11 +10,11 @@ from typing import Any
 
 from harness.config.schema import GgufPackageSource
 from harness.errors import MissingError, StorageError
-from harness.interrupts import check
-from harness.leftovers import MAKING, making_folder, remove, sweep
-from harness.locks import hold
+from harness.host.checksums import Seal, write_seal
+from harness.host.locks import hold
+from harness.host.signals import check
+from harness.host.temporary import MAKING, making_folder, remove, sweep
 from harness.models.locate import CONVERTED_SEAL, converted_folder, is_converted
-from harness.seals import Seal, write_seal
 
 
 def ensure_converted(source: GgufPackageSource, say: Any, *, verify: bool = False) -> Path:

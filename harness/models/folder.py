@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from harness.paths import read_bytes
+from harness.host.paths import read_bytes
 
 READ_BESIDE_WEIGHTS = (
     "config.json",

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.config.schema import GgufPackageSource, ModelConfig, Precision, Quantization
+from harness.data.tokens import Codec
 from harness.errors import AdapterError, MissingError, RunError, UsageError
-from harness.machine import cpu_has_bf16, keep_freed_memory
+from harness.host.machine import cpu_has_bf16, keep_freed_memory
 from harness.models.complete import check_complete
 from harness.models.convert import ensure_converted
 from harness.models.coverage import TOLERATED, weights_of
@@ -29,7 +30,6 @@ from harness.models.locate import Located
 from harness.models.packing import documents_share_rows
 from harness.models.quiet import quiet
 from harness.models.sanity import CONTEXT
-from harness.tokens import Codec
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -42,7 +42,7 @@ class Base:
     context: the most tokens it was made to attend over. origin: where others load it from: its
     repository on the hub, or else its folder. revision: the hub's commit. ends: ids that it
     declares to end an answer, beside the tokenizer's end-of-text. batches: whether prompts may be
-    decoded together (`harness.generation.probe`).
+    decoded together (`harness.inference.probe`).
     """
 
     name: str

@@ -16,7 +16,10 @@ from harness.config.schema import GgufPackageSource, HubSource, LocalSource, Mod
 from harness.data.identity import text_digest
 from harness.data.rows import one_line, shown
 from harness.errors import MissingError
-from harness.files import digest
+from harness.host.checksums import cached_seal
+from harness.host.files import digest
+from harness.host.machine import cache_dir, has_gpu, version_of
+from harness.host.paths import no_file, no_folder
 from harness.hub import (
     cache_folder,
     cached_snapshot,
@@ -28,10 +31,7 @@ from harness.hub import (
     token,
     unfit,
 )
-from harness.machine import cache_dir, has_gpu, version_of
 from harness.models.folder import UnfitError, read_files, weight_files
-from harness.paths import no_file, no_folder
-from harness.seals import cached_seal
 
 CPU_PARAMETER_LIMIT = 2_000_000_000
 """Above this, training on a CPU takes days: weights so large need a GPU."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.rows import one_line
+from harness.host.paths import no_file
 from harness.models.folder import UnfitError, weight_files
-from harness.paths import no_file
 
 TOLERANCE = 0.1  # of the registered parameters
 UNTOLD = 1_000_000  # parameters more or less that change no plan of memory or quantisation

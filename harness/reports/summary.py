@@ -12,7 +12,7 @@ from harness.reports.formats import MISSING, decimals_for, format_count, format_
 from harness.reports.tables import ARROWS, Cell, Column, Table
 from harness.reports.terminal import table_lines
 from harness.reports.text import single_line, wrap
-from harness.statistics import Summary
+from harness.statistics.paired import Summary
 
 _REASONS = 12  # of unscored numbers, printed at most
 

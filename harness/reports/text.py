@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from harness.output import BIDI
+from harness.host.console import BIDI
 
 ELLIPSIS = "…"
 

@@ -27,34 +27,34 @@ class _Entry(NamedTuple):
 
 _SCORERS: dict[str, _Entry] = {
     "exact_match": _Entry(
-        "exact:ExactMatch",
+        "text.exact:ExactMatch",
         ("exact_match", "exact_match_normalized"),
         "answer and reference are equal after strip(), or as normalised pages",
     ),
     "rouge": _Entry(
-        "rouge:Rouge",
+        "text.rouge:Rouge",
         ("rouge1", "rouge2", "rougeL", "rougeLsum"),
         "ROUGE-1, -2, -L and -Lsum F1, equal to rouge-score 0.1.2; blind to markup",
     ),
     "rougeL_markup": _Entry(
-        "rouge_markup:RougeMarkup",
+        "text.rouge_markup:RougeMarkup",
         ("rougeL_markup",),
         "ROUGE-L F1 over tags, attributes, values and words of any script",
     ),
-    "chrf": _Entry("chrf:Chrf", ("chrf",), "chrF2 of character 6-grams, equal to sacrebleu's"),
-    "bleu": _Entry("bleu:Bleu", ("bleu",), "sentence BLEU-4, equal to sacrebleu's"),
+    "chrf": _Entry("text.chrf:Chrf", ("chrf",), "chrF2 of character 6-grams, equal to sacrebleu's"),
+    "bleu": _Entry("text.bleu:Bleu", ("bleu",), "sentence BLEU-4, equal to sacrebleu's"),
     "tree_bleu": _Entry(
-        "tree_bleu:TreeBleu",
+        "html.tree_bleu:TreeBleu",
         ("tree_bleu",),
         "share of the reference's one-level subtrees that the answer's tree has",
     ),
     "tree_edit_similarity": _Entry(
-        "tree_edit:TreeEdit",
+        "html.tree_edit:TreeEdit",
         ("tree_edit_similarity",),
         "1 - edit distance of the two trees / size of the larger",
     ),
     "validity": _Entry(
-        "validity:Validity",
+        "html.validity:Validity",
         (
             "html_valid_strict",
             "html_valid",
@@ -65,12 +65,12 @@ _SCORERS: dict[str, _Entry] = {
         "HTML validity with and without the doctype, parse errors, balance of tags",
     ),
     "conformance": _Entry(
-        "conformance:Conformance",
+        "html.conformance:Conformance",
         ("conformance_errors",),
         "errors of the Nu HTML checker, where vnu.jar and Java are there",
     ),
     "lint": _Entry(
-        "lint:Lint",
+        "html.lint:Lint",
         (
             "lint_duplicate_ids",
             "lint_unknown_elements",
@@ -82,17 +82,17 @@ _SCORERS: dict[str, _Entry] = {
         "faults that no parser reports: duplicate ids, unknown or obsolete elements, no alt …",
     ),
     "assertions": _Entry(
-        "assertions:Assertions",
+        "html.assertions:Assertions",
         ("assertions_passed", "assertions_all"),
         "share of the task's DOM assertions that the answer passes, and whether all do",
     ),
     "answers": _Entry(
-        "answers:Answers",
+        "text.answers:Answers",
         ("empty", "truncated", "fenced", "repetition", "length_ratio"),
         "the answer's form: empty, cut off, fenced, repeating itself, how long",
     ),
     "content": _Entry(
-        "content:Content",
+        "html.content:Content",
         ("scripts", "inline_handlers", "external_requests"),
         "what the page would run and fetch: scripts, inline handlers, external requests",
     ),
@@ -123,7 +123,7 @@ class Chosen:
         raw = [metric.name for metric in self.metrics if "|text:raw|" in metric.signature]
         if self.text == "raw" or len(raw) == len(self.metrics):
             return list(map(self._scored, samples, self.scorer.score_many(samples)))
-        from harness.scorers.extract import extract
+        from harness.scorers.text.extract import extract
 
         seen = [replace(sample, prediction=extract(sample.prediction)) for sample in samples]
         values = self.scorer.score_many(seen)
@@ -191,7 +191,7 @@ def score_all(
     next. progress: called after each sample with the number that are done.
     Raises UsageError where the task is at fault, HarnessError where no process can be started.
     """
-    from harness.scorers.pool import score_in_workers
+    from harness.scorers.workers.pool import score_in_workers
 
     return score_in_workers(samples, scorers, progress)
 
@@ -210,7 +210,7 @@ def merged(parts: Iterable[Scored]) -> Scored:
 
 def _load(name: str) -> Scorer:
     if name.startswith(EVALUATE):
-        from harness.scorers.evaluate import Evaluate
+        from harness.scorers.external.evaluate import Evaluate
 
         scorer: Scorer = Evaluate(name.removeprefix(EVALUATE))
     else:

@@ -60,7 +60,7 @@ def signature(metric: str, version: int, *, raw: bool = False, **settings: str) 
     """`rougeL|tok:rouge-score|stem:no|text:{text}|v1`: what was computed, as sacrebleu prints it.
 
     "{text}" is filled in where the scorer is chosen: raw, the answer as generated, fences and
-    chat included, or extracted (harness.scorers.extract). raw: always the first.
+    chat included, or extracted (harness.scorers.text.extract). raw: always the first.
     """
     parts = [f"{key}:{value}" for key, value in settings.items()]
     return "|".join([metric, *parts, "text:raw" if raw else "text:{text}", f"v{version}"])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.comparing import Origin, clusters_of, combined_rows
 from harness.records import Example, Metric
 from harness.reports import ComparisonRow, RunReport
 from harness.reports.comparison import ALL_SEEDS
+from harness.reports.rows import Origin, clusters_of, combined_rows
+from harness.runs.store import RunFolder
 from harness.stages.compare import columns_of
 from harness.stages.context import read_jsonl
-from harness.store import RunFolder
 
 _OF_LOSSES = "|of:reference|"  # in the signature of a metric that is no scorer's
 

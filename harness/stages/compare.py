@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.comparing import (
+from harness.host.files import write_atomic
+from harness.records import ARMS, Example, Metric, SampleLoss
+from harness.reports import PredictionRow, prediction_lines
+from harness.reports.rows import (
     Column,
     Origin,
     clusters_of,
@@ -15,14 +18,11 @@ from harness.comparing import (
     loss_columns,
     score_columns,
 )
-from harness.files import write_atomic
-from harness.records import ARMS, Example, Metric, SampleLoss
-from harness.reports import PredictionRow, prediction_lines
 from harness.scorers import get
-from harness.scorers.extract import extract
+from harness.scorers.text.extract import extract
 from harness.stages.context import Context, read_jsonl, stopwatch, write_jsonl
 from harness.stages.score import AS_GIVEN, SYSTEMS, written_references
-from harness.statistics import RESAMPLES
+from harness.statistics.paired import RESAMPLES
 
 
 def compare(context: Context) -> None:

@@ -11,14 +11,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.files import write_lines
-from harness.paths import regular
-from harness.plan import Run
+from harness.host.files import write_lines
+from harness.host.paths import regular
+from harness.pipeline.plan import Run
 from harness.records import Example
-from harness.store import RunFolder
+from harness.runs.store import RunFolder
 
 if TYPE_CHECKING:
-    from harness.stages.bench import Bench
+    from harness.backends.local import Bench
 
 
 @dataclass(frozen=True, slots=True)

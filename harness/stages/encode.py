@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.data.tokens import Codec, TokenSample
 from harness.errors import RunError
-from harness.generation.batched import prompt_room
-from harness.interrupts import check
+from harness.host.signals import check
+from harness.inference.engine import prompt_room
 from harness.models.load import Base
 from harness.records import Example
 from harness.stages.context import Context
-from harness.tokens import Codec, TokenSample
 
 
 @dataclass(frozen=True, slots=True)

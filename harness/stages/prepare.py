@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.progress import Progress
+from harness.host.progress import Progress
 from harness.stages.context import Context, stopwatch, write_jsonl
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.reports import ComparisonRow, Curves, KindRow, RunReport
+from harness.runs.store import RunFolder
 from harness.stages.context import read_jsonl
-from harness.store import RunFolder
 
 
 def run_report(folder: RunFolder, status: str, error: str | None) -> RunReport:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.schema import DecodingConfig
-from harness.journal import Journal
+from harness.data.tokens import Codec
 from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.records import Example
 from harness.reports.text import clip, single_line
-from harness.scorers.rouge import rouge
-from harness.tokens import Codec
+from harness.runs.journal import Journal
+from harness.scorers.text.rouge import rouge
 
 MAX_NEW_TOKENS = 256
 """Of one answer at most: it is a look, not a measurement."""
@@ -36,7 +36,7 @@ class Answers:
         journal: Path,
         say: Callable[[str], None],
     ) -> None:
-        from harness.generation.batched import BatchedEngine
+        from harness.inference.engine import BatchedEngine
 
         self._engine = BatchedEngine(base, adapter, codec, base.context, say)
         self._examples = list(examples)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.progress import Progress
+from harness.host.progress import Progress
 from harness.records import Example, Generation, Sample, Scored
-from harness.scorers.extract import extract
+from harness.scorers.text.extract import extract
 from harness.stages.context import Context, read_jsonl, stopwatch, write_jsonl
 
 SYSTEMS = ("base", "tuned", "reference", "nearest")

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from harness.files import file_digest, write_atomic
-from harness.paths import read_text
+from harness.host.files import file_digest, write_atomic
+from harness.host.paths import read_text
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
 _BEST = re.compile(r"best-(\d{8})\.pt")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch.utils.data import DataLoader
 
 from harness.config.schema import RecipeConfig
-from harness.tokens import TokenSample
+from harness.data.tokens import TokenSample
 from harness.training.schedule import examples_of_step
 
 if TYPE_CHECKING:

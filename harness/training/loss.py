@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from harness.models.head import first_choice, head_logits, plain_head
 from harness.models.load import Base
-from harness.scorers.cross_entropy import token_losses
-from harness.training.rows import Row
+from harness.training.cross_entropy import token_losses
+from harness.training.packing import Row
 
 CHUNK_ELEMENTS = 1 << 25
 """Logits made at a time: 33.5 M, 128 MiB in float32."""

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.data.tokens import TokenSample
 from harness.models.load import Base
-from harness.tokens import TokenSample
 from harness.training.loss import scored_tokens, summed_nll
-from harness.training.planning import RowPlan
-from harness.training.rows import build_row, plan_rows
+from harness.training.memory_plan import RowPlan
+from harness.training.packing import build_row, plan_rows
 
 _CALLS = 1 << 20
 """More rows than a step has."""

@@ -13,10 +13,10 @@ import signal
 import time
 from pathlib import Path
 
-from tests.commands import Fault
 from tests.faults.common import Place, Shared, complaints, differences, ends_well, work
 from tests.faults.flips import damage
 from tests.faults.kills import kill
+from tests.support.commands import Fault
 
 COMMIT = "c" * 40  # as a hash looks
 MODEL = 'name = "{name}"\nparameters = 100000\nrecipe = "tiny"\ntask = "words"\n[source]\n{source}'

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.commands import (
+from tests.support.commands import (
     MODEL_IMPORTS,
     ROOT,
     Commands,

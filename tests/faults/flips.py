@@ -8,9 +8,9 @@ import random
 import shutil
 from pathlib import Path
 
-from tests.commands import run_folders
 from tests.faults.common import Ended, Place, complaints, differences, ends_well, some_path, work
 from tests.faults.kills import random_fault
+from tests.support.commands import run_folders
 
 SAID = (
     r"damag|chang|missing|dropped|left out|cut off|made again|passed over|not used|unusable|torn|"

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.commands import ROOT, run_of
 from tests.faults.common import Place, complaints
+from tests.support.commands import ROOT, run_of
 
 ALLOWED = (0, 1, 2, 75)
 RENAMED = "renamed"  # a file that says that a tensor was

@@ -8,8 +8,8 @@ import random
 import signal
 import time
 
-from tests.commands import Fault
 from tests.faults.common import Place, Running, complaints, ends_well, of_one_run
+from tests.support.commands import Fault
 
 KILLED = -signal.SIGKILL
 

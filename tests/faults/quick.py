@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.training import limit, loop
+from harness.training import mfu, trainer
 
 
 def _rate(device: Any, dtype: Any) -> float:
@@ -12,6 +12,6 @@ def _rate(device: Any, dtype: Any) -> float:
 
 
 # The rate of square products is shown beside a training's speed and changes nothing.
-for module in (limit, loop):
+for module in (mfu, trainer):
     if hasattr(module, "matmul_rate"):
         module.matmul_rate = _rate  # type: ignore[attr-defined,assignment]

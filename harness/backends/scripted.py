@@ -1,0 +1,124 @@
+"""The shipped fake: answers read from a file, so that the whole pipeline runs without weights.
+
+Each line of the file is {"arm": "base" or "tuned", "text": ...} with, optionally, the "id" of the
+example it answers and a "finish_reason". A line without an id answers every prompt that no other
+line of its arm does; in its text {reference} and {prompt} stand for those of the example.
+Its losses are those of a uniform choice among the 256 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from harness.backends.backend import Tick
+from harness.config.schema import DecodingConfig
+from harness.data.rows import one_line, shown
+from harness.errors import DataError
+from harness.host.paths import no_file
+from harness.records import ARMS, Arm, Example, FinishReason, Generation, SampleLoss
+
+_WANTED = (
+    'a line is {"arm": "base" or "tuned", "text": "…"}, with "id" (a string or a whole number) '
+    'where it is for one example, and "finish_reason", "stop" or "length".'
+)
+
+
+class ScriptedEngine:
+    """An engine that reads what it says. Tokens are the bytes of the text."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises DataError, one sentence, for a file that is not such a script."""
+        self._answers: dict[tuple[str, str | None], dict[str, Any]] = {}
+        lines: dict[tuple[str, str | None], int] = {}
+        for number, line in enumerate(_lines(path), 1):
+            if not line.strip():
+                continue
+            row = _answer(line, f"{shown(path)} line {number}")
+            key = row["arm"], row["id"]
+            if key in lines:
+                whose = "for any example" if row["id"] is None else f"with the id of {row['id']!r}"
+                raise DataError(
+                    f"{shown(path)} line {number} is a second answer of the {row['arm']} arm "
+                    f"{one_line(whose)}, as line {lines[key]}: leave one of them."
+                )
+            lines[key] = number
+            self._answers[key] = row
+        if not lines:
+            raise DataError(f"{shown(path)} holds no answer: {_WANTED}")
+
+    def _row(self, arm: Arm, example: Example) -> dict[str, Any]:
+        row = self._answers.get((arm, example.id)) or self._answers.get((arm, None))
+        return row or {"text": ""}
+
+    def generate(
+        self,
+        arm: Arm,
+        examples: Sequence[Example],
+        decoding: DecodingConfig,
+        done: Collection[str],
+        tick: Tick,
+    ) -> Iterator[Generation]:
+        """The script's answers, cut to max_new_tokens bytes' worth of characters."""
+        for example in examples:
+            if example.id in done:
+                continue
+            row = self._row(arm, example)
+            text = row["text"].replace("{reference}", example.target)
+            text = text.replace("{prompt}", example.prompt)
+            limit = decoding.max_new_tokens * 4
+            tick(decoding.max_new_tokens)
+            yield Generation(
+                id=example.id,
+                text=text[:limit],
+                finish_reason="length" if len(text) > limit else row.get("finish_reason") or "stop",
+                prompt_tokens=len(example.prompt.encode("utf-8", "replace")),
+                completion_tokens=len(text[:limit].encode("utf-8", "replace")),
+            )
+
+    def measure(
+        self, arm: Arm, examples: Sequence[Example], done: Collection[str]
+    ) -> Iterator[SampleLoss]:
+        """log 256 nats for each byte and for the end of the text."""
+        for example in examples:
+            if example.id not in done:
+                size = len(example.target.encode("utf-8", "replace"))
+                yield SampleLoss(example.id, (size + 1) * math.log(256), 0, size + 1, size)
+
+    def written(self, text: str) -> str:
+        """`text`: a script can say anything."""
+        return text
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of the file; text within a line may hold what else Unicode calls a line's end."""
+    if fault := no_file(path):
+        raise DataError(f"{shown(path)} {fault}: give a JSONL file of answers.")
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{shown(path)} cannot be read as a file of answers ({type(error).__name__}): "
+            "give a JSONL file."
+        ) from error
+
+
+def _answer(line: str, where: str) -> dict[str, Any]:
+    """The answer in a line, its id as a string or None. Raises DataError."""
+    try:
+        row = json.loads(line)
+        if row["arm"] not in ARMS or not isinstance(row["text"], str):
+            raise ValueError
+        name, reason = row.get("id"), row.get("finish_reason")
+        if isinstance(name, int) and not isinstance(name, bool):
+            name = str(name)
+        if not (name is None or isinstance(name, str)):
+            raise ValueError
+        if reason is not None and reason not in get_args(FinishReason):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{where} is no answer: {_WANTED}") from error
+    return {**row, "id": name}

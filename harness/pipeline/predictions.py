@@ -1,0 +1,182 @@
+"""Reading a file of predictions: JSON lines, checked wholly before anything is scored."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+from harness.data.local import MAX_BYTES
+from harness.data.rows import one_line, shown
+from harness.data.text_files import read_json_lines
+from harness.errors import DataError, UsageError
+from harness.host.files import file_digest
+from harness.host.paths import no_file
+from harness.pipeline.answers import Answered
+from harness.records import Assertion, FinishReason, Sample
+from harness.reports.rows import Origin
+
+KEYS = ("prediction", "reference", "id", "prompt", "assertions", "finish_reason", "group")
+_ASSERTION_KEYS = tuple(f.name for f in fields(Assertion))
+_KINDS = {str: "a string", bool: "true or false", int: "a number", float: "a number"} | {
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def read(path: Path) -> Answered:
+    """The answers in a file, one JSON object a line; blank lines are passed over.
+
+    prediction, reference: strings, needed.
+    id:            a string or whole number; without it a line's number stands in.
+    prompt:        a string. group: a string or whole number, alike in near-duplicates.
+    assertions:    a list of objects with the fields of harness.records.Assertion.
+    finish_reason: "stop" or "length".
+    null is as good as no key, where a key may be left out; other keys are ignored.
+    Raises DataError, which names the line.
+    """
+    digest = _check(path)
+    samples: list[Sample] = []
+    groups: list[str] = []
+    lines: dict[str, int] = {}
+    given = 0
+    for number, row in read_json_lines(path):
+        where = f"{shown(path)} line {number}"
+        if not isinstance(row, dict):
+            raise DataError(f"{where} is {_kind(row)}: give one JSON object a line.")
+        sample, group, has_id = _sample(row, number, where)
+        if sample.id in lines:
+            raise DataError(
+                f"{where} has the id '{one_line(sample.id)}' of line {lines[sample.id]}: "
+                "give each sample an id of its own."
+            )
+        lines[sample.id] = number
+        samples.append(sample)
+        groups.append(group)
+        given += has_id
+    if not samples:
+        raise DataError(f"{shown(path)} holds no sample: give one JSON object a line.")
+    source = {"name": path.name, "sha256": digest, "rows": len(samples)}
+    origin = Origin(path.stem, "predictions", "as given", 0, path.name)
+    return Answered(path.name, samples, groups, given == len(samples), source, origin)
+
+
+def _check(path: Path) -> str:
+    """SHA-256 of a regular file of bounded size. Raises DataError."""
+    fault = no_file(path)
+    if fault == "does not exist":
+        raise DataError(f"{shown(path)} does not exist: check the path.")
+    if fault:
+        raise DataError(f"{shown(path)} {fault}: give a JSONL file of predictions.")
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(
+            f"{shown(path)} is larger than {MAX_BYTES >> 20} MiB, the most that is read: "
+            "give a part of it."
+        )
+    try:
+        return file_digest(path)
+    except OSError as error:  # a disk that fails
+        reason = one_line(error.strerror or error)
+        raise DataError(f"{shown(path)} cannot be read ({reason}): check the disk.") from None
+
+
+def _sample(row: Mapping[str, Any], number: int, where: str) -> tuple[Sample, str, bool]:
+    """The sample, its group, and whether it came with an id."""
+    for key in ("prediction", "reference"):
+        if row.get(key) is None:
+            raise DataError(f"{where} has no {key!r}: {_near(key, row)}")
+    name = _label(row, "id", where)
+    finish_reason = row.get("finish_reason")
+    if finish_reason is not None and finish_reason not in get_args(FinishReason):
+        raise DataError(
+            f"{where}: finish_reason is {_shown(finish_reason)}: give 'stop', or 'length' for an "
+            "answer that was cut off, or leave it out."
+        )
+    sample = Sample(
+        id=str(number) if name is None else name,
+        prompt=_text(row, "prompt", where),
+        reference=_text(row, "reference", where),
+        prediction=_text(row, "prediction", where),
+        assertions=_assertions(row.get("assertions"), where),
+        finish_reason=finish_reason,
+    )
+    return sample, _label(row, "group", where) or "", name is not None
+
+
+def _text(row: Mapping[str, Any], key: str, where: str) -> str:
+    value = row.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(f"{where}: {key!r} is {_kind(value)}: give a string.")
+    return value
+
+
+def _label(row: Mapping[str, Any], key: str, where: str) -> str | None:
+    value = row.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise DataError(f"{where}: {key!r} is {_kind(value)}: give a string or a whole number.")
+
+
+def _assertions(value: Any, where: str) -> tuple[Assertion, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise DataError(f"{where}: 'assertions' is {_kind(value)}: give a list of objects.")
+    return tuple(
+        _assertion(each, f"{where}, assertion {at}") for at, each in enumerate(value, start=1)
+    )
+
+
+def _assertion(value: Any, where: str) -> Assertion:
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: it is {_kind(value)}: give an object with a 'selector'.")
+    for key in value:
+        if key not in _ASSERTION_KEYS:
+            near = difflib.get_close_matches(key, _ASSERTION_KEYS, n=1)
+            known = ", ".join(_ASSERTION_KEYS)
+            mend = f"did you mean {near[0]!r}?" if near else f"known are {known}."
+            raise DataError(f"{where}: unknown key '{one_line(key, 40)}': {mend}")
+    if value.get("selector") is None:
+        raise DataError(f"{where} has no 'selector': give a CSS selector.")
+    count = value.get("count")
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
+        raise DataError(f"{where}: 'count' is {_shown(count)}: give a whole number from 0 on.")
+    texts = {
+        key: _text(value, key, where) if value.get(key) is not None else None
+        for key in ("text", "attribute", "value")
+    }
+    assertion = Assertion(_text(value, "selector", where), count, **texts)
+    if assertion.value is not None and assertion.attribute is None:
+        raise DataError(f"{where} has a 'value' but no 'attribute': name the attribute.")
+    from harness.scorers.html.assertions import check
+
+    try:
+        check("", assertion)  # a selector that is none is told here, with its line
+    except UsageError as error:
+        raise DataError(f"{where}: {one_line(error, 300)}") from None
+    return assertion
+
+
+def _near(key: str, row: Mapping[str, Any]) -> str:
+    if key in row:
+        return "it is null where a string belongs."
+    others = [name for name in row if name not in KEYS]
+    near = difflib.get_close_matches(key, others, n=1)
+    if near:
+        return f"'{one_line(near[0], 40)}' is there, did you mean {key!r}?"
+    return "each line needs 'prediction' and 'reference'."
+
+
+def _kind(value: Any) -> str:
+    return _KINDS[type(value)]
+
+
+def _shown(value: Any) -> str:
+    return f"'{one_line(value, 40)}'" if isinstance(value, str | int | float) else _kind(value)

@@ -1,0 +1,160 @@
+"""`harness score`: every metric of given answers, as scores.jsonl and summary.json."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.pipeline.answers import Answered, metrics_of, score_systems
+from harness.pipeline.places import check_out, publish
+from harness.pipeline.plan import environment
+from harness.pipeline.predictions import read
+from harness.pipeline.stored import open_run
+from harness.records import Scored, TextChoice
+from harness.reports.rows import clusters_of
+from harness.reports.summary import SummaryRow, summary_terminal, systems_terminal
+from harness.scorers import Chosen, get, names
+from harness.stages.score import SYSTEMS, score_row
+from harness.statistics.paired import CONFIDENCE, RESAMPLES, describe_many
+
+SEED = 0
+SCORES, SUMMARY = "scores.jsonl", "summary.json"
+_ROOT = Path("results", "scores")
+_UNUSED = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "datasets")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The summaries of one system or more, what was drawn as one, and where all was written."""
+
+    rows: dict[str, list[SummaryRow]]
+    clusters: str
+    folders: list[Path]
+
+    def text(self, width: int) -> str:
+        """For a terminal; ends in a newline."""
+        one = len(self.rows) == 1
+        table = (
+            summary_terminal(next(iter(self.rows.values())), width)
+            if one
+            else systems_terminal(self.rows, width)
+        )
+        folder = self.folders[0] if one else f"{self.folders[0].parent}/*"
+        return (
+            f"{table}\nclusters: {self.clusters}\n"
+            f"summary: {folder}/{SUMMARY}\nscores: {folder}/{SCORES}\n"
+        )
+
+
+def score_predictions(
+    path: Path,
+    scorers: Sequence[str] | None = None,
+    text: TextChoice | None = None,
+    out: Path | None = None,
+    *,
+    by_group: bool = True,
+) -> Table:
+    """Score the answers in a file of predictions (harness.pipeline.predictions.read).
+
+    scorers: names, None for all of ours. text: "raw" unless given. out: results/scores/<stem>.
+    by_group: whether samples of one group are drawn together.
+    Raises UsageError before anything is scored or written, StorageError.
+    """
+    answered = read(path)
+    folder = out or _ROOT / path.stem
+    check_out(folder, (SCORES, SUMMARY), [path])
+    chosen = get(scorers or names(), text or "raw")
+    return _score({answered.name: answered}, [folder], chosen, text or "raw", by_group)
+
+
+def score_run(
+    path: Path,
+    scorers: Sequence[str] | None = None,
+    text: TextChoice | None = None,
+    out: Path | None = None,
+    *,
+    by_group: bool = True,
+) -> Table:
+    """Score again what a run's folder holds: base, tuned, reference, nearest, a folder each.
+
+    scorers, text: the task's unless given. out: results/scores/<folder's name>.
+    Raises UsageError before anything is scored or written, StorageError.
+    """
+    run = open_run(path)
+    folder = out or _ROOT / run.name
+    check_out(folder, [f"{system}/{name}" for system in SYSTEMS for name in (SCORES, SUMMARY)])
+    wanted = text or run.text
+    chosen = get(scorers or run.scorers, wanted)
+    systems = {system: run.answers(system) for system in SYSTEMS}
+    folders = [folder / system for system in SYSTEMS]
+    return _score(systems, folders, chosen, wanted, by_group)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a score stands on: this program, Python, the libraries of the scorers."""
+    found = {name: value for name, value in environment().items() if name not in _UNUSED}
+    return {"harness": __version__, "python": platform.python_version(), **found}
+
+
+def clusters_said(clusters: Sequence[Any] | None, count: int, by_group: bool) -> str:
+    """What was drawn as one, in words."""
+    if not by_group:
+        return f"none, as asked: each of {count:,} samples is drawn for itself"
+    if clusters is None:
+        return f"none: each of {count:,} samples is drawn for itself"
+    return f"{len(set(clusters)):,} of {count:,} samples, those of one group are drawn together"
+
+
+def _score(
+    systems: dict[str, Answered],
+    folders: list[Path],
+    chosen: Sequence[Chosen],
+    text: TextChoice,
+    by_group: bool,
+) -> Table:
+    first = next(iter(systems.values()))
+    clusters = clusters_of(first.groups) if by_group else None
+    metrics = metrics_of(chosen)
+    scored = score_systems([answered.samples for answered in systems.values()], chosen)
+    files: dict[Path, bytes] = {}
+    rows: dict[str, list[SummaryRow]] = {}
+    for (system, answered), found, folder in zip(systems.items(), scored, folders, strict=True):
+        columns = [[one.scores[metric.name] for one in found] for metric in metrics]
+        summaries = describe_many(columns, clusters=clusters, resamples=RESAMPLES, seed=SEED)
+        rows[system] = [
+            SummaryRow.of(metric, summary, found)
+            for metric, summary in zip(metrics, summaries, strict=True)
+        ]
+        files[folder / SCORES] = _lines(answered, found)
+        summary = {
+            "metrics": {row.metric: row.to_json() for row in rows[system]},
+            "predictions": answered.source,
+            "scores": {"name": SCORES, "sha256": sha256(files[folder / SCORES]).hexdigest()},
+            "text": text,
+            "confidence": CONFIDENCE,
+            "resamples": RESAMPLES,
+            "seed": SEED,
+            "clusters": None if clusters is None else len(set(clusters)),
+            "versions": versions(),
+        }
+        files[folder / SUMMARY] = _encoded(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    publish(files)
+    return Table(rows, clusters_said(clusters, len(first.samples), by_group), folders)
+
+
+def _lines(answered: Answered, scored: Sequence[Scored]) -> bytes:
+    rows = map(score_row, answered.samples, scored)
+    return _encoded(
+        "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    )
+
+
+def _encoded(text: str) -> bytes:
+    # A lone surrogate as its escape, which inside a JSON string is the same character.
+    return text.encode("utf-8", "backslashreplace")

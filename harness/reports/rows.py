@@ -1,0 +1,223 @@
+"""From numbers of each sample to the rows of the tables: columns, paired statistics, clusters."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.records import Direction, Metric, SampleLoss
+from harness.reports import ComparisonRow, KindRow
+from harness.reports.comparison import ALL_SEEDS
+from harness.statistics.paired import Comparison, Link, Pairs, compare_many, holm, mean
+from harness.statistics.seeds import combine
+
+Values = list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One metric of every system, in the order of the prompts.
+
+    values:  by system: "base" and "tuned", and where there are "reference" and "nearest".
+    weights: None for a plain mean. link: "exp" where the figure is exp of the mean.
+    """
+
+    metric: Metric
+    values: dict[str, Values]
+    weights: list[float] | None = None
+    link: Link = "identity"
+
+    def shown(self, system: str) -> Values:
+        """The numbers of a system as they are printed for one sample."""
+        values = self.values[system]
+        if self.link == "identity":
+            return values
+        return [None if v is None else _exp(v) for v in values]
+
+    def pairs(self, chosen: Sequence[int] | None = None) -> Pairs:
+        """Both arms, on the prompts at the positions `chosen` (None: all)."""
+        base, tuned, weights = self.values["base"], self.values["tuned"], self.weights
+        if chosen is not None:
+            base, tuned = [base[i] for i in chosen], [tuned[i] for i in chosen]
+            weights = weights and [weights[i] for i in chosen]
+        return Pairs(base, tuned, self.metric.direction, self.metric.binary, weights, self.link)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose numbers a row has, as the table's columns name it."""
+
+    model: str
+    task: str
+    recipe: str
+    seed: int | str
+    run: str
+
+
+def clusters_of(groups: Sequence[str]) -> list[Hashable] | None:
+    """Labels for what is drawn together: samples of one group, each other sample for itself.
+
+    None where no group has two members: samples are then the units.
+    """
+    sizes = Counter(group for group in groups if group)
+    if not any(size > 1 for size in sizes.values()):
+        return None
+    return [("group", group) if group else ("sample", at) for at, group in enumerate(groups)]
+
+
+def score_columns(
+    metrics: Iterable[Metric], scores: Mapping[str, Sequence[Mapping[str, float | None]]]
+) -> list[Column]:
+    """A column a metric from the scores of each system, a mapping a prompt."""
+    return [
+        Column(metric, {s: [row.get(metric.name) for row in rows] for s, rows in scores.items()})
+        for metric in metrics
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _LossMetric:
+    name: str
+    direction: Direction
+    unit: str
+    weight: Callable[[SampleLoss], int]
+    value: Callable[[SampleLoss], float]
+    link: Link = "identity"
+    by_token: bool = True
+
+
+_LOSSES = (
+    _LossMetric(
+        "cross_entropy", "lower", "nats/token", lambda s: s.tokens, lambda s: s.nll / s.tokens
+    ),
+    _LossMetric(
+        "perplexity", "lower", "1/p", lambda s: s.tokens, lambda s: s.nll / s.tokens, "exp"
+    ),
+    _LossMetric(
+        "bits_per_byte",
+        "lower",
+        "bits/byte",
+        lambda s: s.bytes,
+        lambda s: s.nll / math.log(2) / s.bytes,
+        by_token=False,
+    ),
+    _LossMetric(
+        "token_accuracy", "higher", "share", lambda s: s.tokens, lambda s: s.correct / s.tokens
+    ),
+)
+
+
+def loss_columns(
+    base: Mapping[str, SampleLoss], tuned: Mapping[str, SampleLoss], ids: Sequence[str]
+) -> list[Column]:
+    """Cross-entropy and its kin, weighted by tokens (or bytes): the figure is the corpus'.
+
+    perplexity is exp of the corpus' cross-entropy. Where the arms count a reference's tokens
+    differently (two tokenizers) a number a token compares nothing: bits_per_byte alone is left.
+    """
+    same = all(base[i].tokens == tuned[i].tokens for i in ids if i in base and i in tuned)
+    columns = []
+    for loss in _LOSSES:
+        if loss.by_token and not same:
+            continue
+        values: dict[str, Values] = {
+            arm: [
+                loss.value(found[i]) if i in found and loss.weight(found[i]) else None for i in ids
+            ]
+            for arm, found in (("base", base), ("tuned", tuned))
+        }
+        weights = [float(loss.weight(base[i])) if i in base else 0.0 for i in ids]
+        signature = f"{loss.name}|of:reference|unit:{loss.unit}|mean:corpus|v1"
+        metric = Metric(loss.name, loss.direction, signature)
+        columns.append(Column(metric, values, weights, loss.link))
+    return columns
+
+
+def comparison_rows(
+    columns: Sequence[Column], origin: Origin, clusters: Sequence[Hashable] | None
+) -> list[ComparisonRow]:
+    """A row a column, p-values adjusted by Holm over all of them."""
+    compared = compare_many([column.pairs() for column in columns], clusters=clusters)
+    return _rows(columns, compared, origin)
+
+
+def combined_rows(
+    seeds: Sequence[Sequence[Column]], origin: Origin, clusters: Sequence[Hashable] | None
+) -> list[ComparisonRow]:
+    """Rows over several seeds of one recipe (see harness.statistics.seeds), `origin.seed` "all".
+
+    seeds: the columns of each, of the same metrics on the same prompts.
+    """
+    compared = [
+        combine([column.pairs() for column in same], clusters=clusters)
+        for same in zip(*seeds, strict=True)
+    ]
+    origin = Origin(origin.model, origin.task, origin.recipe, ALL_SEEDS, origin.run)
+    return _rows(seeds[0], compared, origin)
+
+
+def kind_rows(
+    columns: Sequence[Column], kinds: Sequence[str], clusters: Sequence[Hashable] | None
+) -> list[KindRow]:
+    """The same by kind of prompt, where there are two kinds or more; p-values not adjusted."""
+    names = sorted(set(kinds) - {""})
+    rows = []
+    for kind in names if len(names) > 1 else ():
+        chosen = [i for i, name in enumerate(kinds) if name == kind]
+        labels = None if clusters is None else [clusters[i] for i in chosen]
+        compared = compare_many([c.pairs(chosen) for c in columns], clusters=labels)
+        for column, found in zip(columns, compared, strict=True):
+            rows.append(
+                KindRow(
+                    kind=kind,
+                    metric=column.metric.name,
+                    direction=column.metric.direction,
+                    n=found.n,
+                    base=found.base,
+                    tuned=found.tuned,
+                    delta=found.delta,
+                    ci_low=found.ci_low,
+                    ci_high=found.ci_high,
+                    p_value=found.p_value,
+                )
+            )
+    return rows
+
+
+def _exp(value: float) -> float | None:
+    return math.exp(value) if value < 700 else None  # a float ends at exp(709)
+
+
+def _rows(
+    columns: Sequence[Column], compared: Sequence[Comparison], origin: Origin
+) -> list[ComparisonRow]:
+    adjusted = holm([found.p_value for found in compared])
+    return [
+        ComparisonRow(
+            model=origin.model,
+            task=origin.task,
+            recipe=origin.recipe,
+            seed=origin.seed,
+            metric=column.metric.name,
+            direction=column.metric.direction,
+            n=found.n,
+            base=found.base,
+            tuned=found.tuned,
+            delta=found.delta,
+            ci_low=found.ci_low,
+            ci_high=found.ci_high,
+            p_value=found.p_value,
+            p_adjusted=p_adjusted,
+            wins=found.wins,
+            ties=found.ties,
+            losses=found.losses,
+            reference=mean(column.values.get("reference", [])),
+            nearest=mean(column.values.get("nearest", [])),
+            signature=column.metric.signature,
+            run=origin.run,
+            reference_as_given=mean(column.values.get("reference_as_given", [])),
+        )
+        for column, found, p_adjusted in zip(columns, compared, adjusted, strict=True)
+    ]

@@ -1,0 +1,67 @@
+"""The similarity of two pages by the edit distance of their trees."""
+
+from __future__ import annotations
+
+from harness.records import Metric, Sample
+from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.scorers.html.page import Unparsed
+from harness.scorers.html.tree import tree_of
+from harness.scorers.html.tree_distance import TooMuchWork, edit_distance
+
+_TOO_LARGE = Unscored("the trees differ in too large a part to compare in bounded time")
+
+
+class TreeEdit(Scorer):
+    """`tree_edit_similarity`: 1 - edit distance / nodes of the larger tree, from 0 to 1.
+
+    The distance is the least number of nodes to insert, delete or relabel that makes one
+    ordered tree the other (Zhang and Shasha 1989). Nodes are elements, labelled by their tag,
+    and texts, labelled by the whole text with white space folded (harness.scorers.html.tree.Tree);
+    html, head and body are no nodes, since the parser makes them in every page. Trees of
+    very different shape can be further apart than the larger one has nodes: that is 0 too.
+    Two pages without nodes are equal: 1. Unscored where the trees differ in a part too large
+    for harness.scorers.html.tree_distance (some 650 nodes of a tangled page, 1,600 of a flat one),
+    or where a page is not parsed within its bounds (harness.scorers.html.page.parse).
+
+    Sees missing, added, exchanged, wrapped and moved elements and texts. Cannot see
+    attributes, comments, the doctype, or how much of a text is right: one letter more and
+    the whole text differs.
+    """
+
+    name = "tree_edit_similarity"
+    version = 1
+    metrics = (
+        Metric(
+            "tree_edit_similarity",
+            "higher",
+            signature(
+                "tree_edit_similarity",
+                1,
+                dom="html5lib-1.1",
+                nodes="elements+texts",
+                label="tag,text",
+                cost="unit",
+                least="0",
+            ),
+        ),
+    )
+
+    def score(self, sample: Sample) -> dict[str, Value]:
+        return {"tree_edit_similarity": similarity(sample.reference, sample.prediction)}
+
+
+def similarity(reference: str, prediction: str) -> Value:
+    """The similarity of two pages' texts, the same in either order."""
+    one, two = tree_of(reference), tree_of(prediction)
+    if isinstance(one, Unparsed):
+        return Unscored(one.reason)
+    if isinstance(two, Unparsed):
+        return Unscored(two.reason)
+    larger = max(len(one.labels), len(two.labels))
+    if not larger:
+        return 1.0
+    try:
+        distance = edit_distance(one.labels, one.sizes, two.labels, two.sizes)
+    except TooMuchWork:
+        return _TOO_LARGE
+    return max(0.0, 1 - distance / larger)

@@ -1,0 +1,110 @@
+"""The Triton kernels without a GPU, by Triton's interpreter; `make kernels` installs it.
+
+It computes in float32 what a GPU would, one program after the other; what only a compiler or a
+device can get wrong is left to test_fused_gpu.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import torch
+
+from harness.config.schema import LoraSettings
+from harness.decoder import attention, decoder
+from harness.decoder.attention import Documents, View, attend
+from harness.decoder.decoder import Decoder
+from harness.kernels import pointwise
+from tests.decoder.test_decoder import FAMILIES, base_of, expected, made, randomised, samples, worst
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton"),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: test_fused_gpu"),
+    pytest.mark.filterwarnings("ignore:invalid value encountered"),  # -inf - -inf, masked
+]
+
+KERNELS = ("harness.kernels.triton_pointwise", "harness.kernels.flash_attention")
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
+    """Our two modules of kernels, interpreted, and used for everything on the CPU."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    for name in KERNELS:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    plain, flash = (import_module(name) for name in KERNELS)
+    flash.SIZES, flash.TILE = (16, 32, 64), 16
+    apart = attention.documents
+
+    def tiled(lengths: Any, size: int, *where: Any) -> Documents:
+        rows = apart(lengths, size, *where)
+        return rows if rows.window else tiles_of(flash, rows.lengths)
+
+    monkeypatch.setattr(pointwise, "kernels_for", lambda x: plain)
+    monkeypatch.setattr(attention, "_flash", lambda: flash)
+    monkeypatch.setattr(decoder, "documents", tiled)
+    yield plain, flash
+    for name in KERNELS:
+        sys.modules.pop(name, None)
+
+
+def tiles_of(flash: Any, lengths: tuple[int, ...]) -> Documents:
+    tiles = torch.tensor(flash.tiles(lengths), dtype=torch.int32)
+    return Documents(lengths, None, tiles=tiles)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_by_kernels_has_the_loss_and_gradients_of_transformers_and_peft(
+    family: str, kernels: Any
+) -> None:
+    base = base_of(family)
+    adapter = randomised(base, LoraSettings(r=4, lora_alpha=16.0))
+    batch = samples([17, 40, 9, 26])
+    total, grads = expected(base, adapter, batch, 0.01)
+    got, mine = made(Decoder(base, adapter, True, lambda tokens: 1), adapter, batch, 0.01)
+    assert got == pytest.approx(float(total), rel=1e-5)
+    assert worst(mine, grads) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "size", "lengths"),
+    [(2, 2, 64, (5, 40, 16, 1)), (6, 2, 32, (50, 3)), (7, 1, 16, (40, 9)), (1, 1, 64, (33,))],
+)
+@pytest.mark.parametrize("programs", [1, 8, 4096])
+def test_attention_by_tiles(
+    heads: int, groups: int, size: int, lengths: tuple[int, ...], programs: int, kernels: Any
+) -> None:
+    flash = kernels[1]
+    flash._PROGRAMS = programs  # heads that share a key: all in one program, a few, each its own
+    torch.manual_seed(0)
+    tokens, split = sum(lengths), [heads, groups, groups]
+    given = torch.randn(tokens, sum(split) + 1, size)[:, :-1]
+    grad = torch.randn(tokens, heads + 1, size)[:, :-1]
+    angles = 6 * torch.rand(tokens, size // 2)
+    found = []
+    for rows in (Documents(lengths, None), tiles_of(flash, lengths)):
+        view = View(angles.cos(), angles.sin(), rows)
+        out, back = torch.full_like(grad, torch.nan), torch.full_like(given, torch.nan)
+        attended = attend(*given.clone().split(split, 1), view, out)
+        assert (attended.lse is not None) == (rows.tiles is not None)
+        attended.backward(grad, view, *back.split(split, 1))
+        found.append((out, back))
+    for plain, ours in zip(*found, strict=True):
+        assert float((plain - ours).norm() / plain.norm()) < 1e-6
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_nf4_is_unpacked_as_bitsandbytes_does(nested: bool, kernels: Any) -> None:
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    weight = 0.02 * torch.randn(96, 128)
+    packed, state = quantize_4bit(weight, quant_type="nf4", compress_statistics=nested)
+    wanted = dequantize_4bit(packed, state)
+    found = torch.full_like(wanted, torch.nan)
+    kernels[0].unpack_nf4(packed, state, found)
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)

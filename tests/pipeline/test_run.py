@@ -1,0 +1,253 @@
+"""The whole command with real (tiny) models: three families, quantisation, overfitting, reuse."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.pipeline.plan import stage_names
+from harness.reports import COLUMNS, ComparisonRow, parse_comparison_csv
+from tests.support.commands import (
+    Commands,
+    Fault,
+    files_under,
+    make_registry,
+    manifest,
+    run_folders,
+    run_of,
+    tables,
+    write_script,
+)
+
+MODEL_OF = {"falcon": "falcon7b", "llama": "llama2-7b", "gemma3": "gemma3-270m"}
+EVERYTHING = tuple(stage_names())
+AFTER_TRAINING = EVERYTHING[2:]
+
+
+def rows_of(cwd: Path) -> dict[str, ComparisonRow]:
+    rows = parse_comparison_csv((cwd / "results" / "comparison.csv").read_text("utf-8"))
+    return {row.metric: row for row in rows}
+
+
+def stage_facts(folder: Path, stage: str) -> dict[str, Any]:
+    facts: dict[str, Any] = manifest(folder)["stages"][stage]["facts"]
+    return facts
+
+
+def test_ten_samples_are_learned_by_heart(model_commands: Commands, tmp_path: Path) -> None:
+    weights = model_commands.save_tiny(tmp_path / "llama", "llama", head_scale=10.0)
+    registry = make_registry(
+        tmp_path / "registry",
+        train=10,
+        test=10,
+        tokens=32,
+        per_device_train_batch_size=10,
+        num_train_epochs=80.0,
+        learning_rate=1e-2,
+        save_steps=0,
+    )
+    outcome = model_commands.run(tmp_path, *run_of(registry, {"llama2-7b": weights}))
+    assert outcome.status == 0, outcome.output
+    assert "exact match: base 0 of 10, tuned 10 of 10" in outcome.stdout
+
+    text = (tmp_path / "results" / "comparison.csv").read_text("utf-8")
+    assert text.splitlines()[0].lstrip("\ufeff") == ",".join(COLUMNS)
+    rows = rows_of(tmp_path)
+    assert {row.n for row in rows.values()} == {10}
+    exact = rows["exact_match"]
+    assert (exact.base, exact.tuned, exact.delta) == (0.0, 1.0, 1.0)
+    assert (exact.wins, exact.ties, exact.losses) == (10, 0, 0)
+    assert (exact.reference, exact.nearest) == (1.0, 1.0)
+    loss = rows["cross_entropy"]
+    assert loss.tuned is not None
+    assert loss.tuned < 0.1
+    assert loss.ci_high is not None
+    assert loss.ci_high < 0
+    assert rows["truncated"].tuned == 0.0  # it has learned to stop
+
+
+@pytest.mark.parametrize("family", MODEL_OF)
+def test_each_family_goes_through(
+    family: str, model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry", validation=0.2)
+    words = run_of(registry, {MODEL_OF[family]: tiny_weights[family]}, "--max-steps", 2)
+    outcome = model_commands.run(tmp_path, *words)
+    assert outcome.status == 0, outcome.output
+    assert outcome.stages == EVERYTHING
+    (folder,) = run_folders(tmp_path)
+    assert manifest(folder)["status"] == "done"
+    facts = stage_facts(folder, "train")
+    assert facts["steps"] == 2
+    assert facts["base"]["dtype"] == "float32"
+    assert facts["base"]["quantized_linears"] == 0
+    assert facts["adapter"]["modules"] == facts["base"]["linears"]
+    losses = rows_of(tmp_path)["cross_entropy"]
+    assert losses.base is not None
+    assert losses.tuned is not None
+    assert losses.tuned < losses.base
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log] == [1, 2]
+    assert log[-1]["validation"] > 0
+    # PEFT's own format, which says where its base is loaded from.
+    adapter = (folder / "adapter" / "adapter_config.json").read_text()
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    assert json.loads(adapter)["base_model_name_or_path"] == str(tiny_weights[family])
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_a_quantised_falcon_is_quantised(
+    kind: str, model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry")
+    words = run_of(registry, {"falcon7b": tiny_weights["falcon"]}, "--max-steps", 2)
+    outcome = model_commands.run(tmp_path, *words, "--quantization", kind)
+    assert outcome.status == 0, outcome.output
+    (folder,) = run_folders(tmp_path)
+    facts = stage_facts(folder, "train")["base"]
+    assert facts["quantization"] == kind
+    assert facts["quantized_linears"] == facts["linears"] == 2 * 4  # four linears a layer
+    assert f"8 linears in {kind}" in tables(tmp_path)["comparison.md"]
+    # Two steps and their surroundings: no library speaks up. A slow machine shows progress, too.
+    lines = [li for li in outcome.stderr.splitlines() if not re.match(r"\w[\w ]*  \d+/\d+ ", li)]
+    assert len(lines) <= 6, outcome.stderr
+
+
+def test_a_falcon_that_would_not_be_quantised_is_refused(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry")
+    words = run_of(registry, {"falcon7b": tiny_weights["falcon"]}, "--quantization", "nf4")
+    skip = Fault("call", "harness.models.load:use_plain_linears", action="SKIP")
+    outcome = model_commands.run(tmp_path, *words, fault=skip)
+    assert outcome.status == 1
+    assert "0 of 8 linear layers are nf4" in outcome.stderr
+    assert "Traceback" not in outcome.output
+    (folder,) = run_folders(tmp_path)
+    assert manifest(folder)["status"] == "failed"
+    assert "train" not in manifest(folder)["stages"]
+    assert not (folder / "adapter").exists()
+    assert "0 of 8 linear layers are nf4" in tables(tmp_path)["comparison.md"]
+
+
+def test_a_finished_run_answers_without_torch(
+    commands: Commands,
+    model_commands: Commands,
+    tiny_weights: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    words = run_of(make_registry(tmp_path / "registry"), {"llama2-7b": tiny_weights["llama"]})
+    assert model_commands.run(tmp_path, *words, "--max-steps", 1).status == 0
+    before = tables(tmp_path)
+    again = commands.run(tmp_path, *words, "--max-steps", 1)
+    assert again.status == 0, again.output
+    assert again.stages == ()
+    assert "torch" not in again.imported
+    assert "transformers" not in again.imported
+    assert tables(tmp_path) == before
+    plan = commands.run(tmp_path, *words, "--max-steps", 1, "--dry-run")
+    assert "cached   everything" in plan.stdout
+
+
+def test_what_changed_is_made_anew_and_no_more(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry")
+    words = run_of(registry, {"llama2-7b": tiny_weights["llama"]})
+
+    def stages(*more: object) -> tuple[str, ...]:
+        outcome = model_commands.run(tmp_path, *words, *more)
+        assert outcome.status == 0, outcome.output
+        return outcome.stages
+
+    def without(*names: str) -> tuple[str, ...]:
+        return tuple(name for name in EVERYTHING if name not in names)
+
+    base = ("generate-base", "measure-base")
+    assert stages() == EVERYTHING
+    assert stages() == ()
+    assert stages("--limit", 3) == AFTER_TRAINING
+    assert {row.n for row in rows_of(tmp_path).values()} == {3}
+    assert stages("--seeds", 1) == without("prepare", *base)
+    assert stages("--max-steps", 1) == without("prepare", *base)
+    assert stages() == ()
+    assert stages("--seeds", 0, 1) == ()  # both are there
+
+    # The task's file: its scorers touch scores only, its template all but the data.
+    task = registry / "tasks" / "words" / "task.toml"
+    plain = task.read_text()
+    task.write_text(plain.replace('"rouge", ', ""))
+    assert stages() == ("score", "compare")
+    task.write_text(plain.replace("{}", "Do: {}"))
+    assert stages() == without("prepare")
+    task.write_text(plain.replace("max_new_tokens = 8", "max_new_tokens = 4"))
+    assert stages() == ("generate-base", "generate-tuned", "score", "compare")
+    task.write_text(plain)
+    assert stages() == ()
+
+    # Its data, and the weights, everything that came of them.
+    generator = registry / "tasks" / "words" / "generator.py"
+    generator.write_text(generator.read_text().replace("sun", "sky"))
+    assert stages() == EVERYTHING
+    other = model_commands.save_tiny(tmp_path / "other", "llama", seed=1)
+    words[words.index(f"llama2-7b={tiny_weights['llama']}")] = f"llama2-7b={other}"
+    assert stages() == without("prepare")
+
+
+def test_a_run_that_diverges_stops_alone(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    weights = {"llama2-7b": tiny_weights["llama"], "scripted": write_script(tmp_path / "says")}
+    registry = make_registry(
+        tmp_path / "registry", learning_rate=1e30, max_grad_norm=1e30, num_train_epochs=20.0
+    )
+    outcome = model_commands.run(tmp_path, *run_of(registry, weights))
+    assert outcome.status == 1
+    assert "training diverged at step" in outcome.stderr
+    assert "Traceback" not in outcome.output
+    diverged, done = run_folders(tmp_path)
+    assert manifest(diverged)["status"] == "diverged"
+    assert not (diverged / "adapter").exists()
+    assert manifest(done)["status"] == "done"
+    markdown = tables(tmp_path)["comparison.md"]
+    assert "diverged" in markdown
+    assert "llama2-7b" in markdown
+    rows = parse_comparison_csv((tmp_path / "results" / "comparison.csv").read_text("utf-8"))
+    assert {row.model for row in rows} == {"scripted"}
+    # Again: it diverges again, the other is not done again.
+    again = model_commands.run(tmp_path, *run_of(registry, weights))
+    assert (again.status, again.stages) == (1, ("train",))
+
+
+def test_secrets_and_places_stay_out_of_what_is_written(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    canaries: dict[str, Any] = {"HF_TOKEN": "hf_canary1Ja7", "WANDB_API_KEY": "wandb-canary-2Kq9"}
+    working = tmp_path / "work"
+    working.mkdir()
+    words = run_of(make_registry(tmp_path / "registry"), {"gemma3-270m": tiny_weights["gemma3"]})
+    outcome = model_commands.run(working, *words, "--max-steps", 1, **canaries)
+    assert outcome.status == 0, outcome.output
+    failed = model_commands.run(
+        working,
+        *words,
+        "--max-steps",
+        2,
+        fault=Fault("replace", "log.jsonl", action="ENOSPC"),
+        **canaries,
+    )
+    assert failed.status == 1
+    texts = [outcome.output, failed.output]
+    written = [*files_under(working / "runs"), *files_under(working / "results")]
+    assert len(written) > 20
+    texts += [path.read_bytes().decode("utf-8", "replace") for path in written]
+    for canary in canaries.values():
+        assert not any(canary in text for text in texts)
+    adapters = [path for path in written if path.name == "adapter_config.json"]
+    assert adapters
+    for path in adapters:
+        assert str(tmp_path) not in path.read_text()
