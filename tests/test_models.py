@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,16 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from harness import seals
 from harness.config.registry import Registry
 from harness.config.schema import GgufPackageSource, LocalSource, ModelConfig
-from harness.errors import AdapterError, MissingError, RunError
+from harness.errors import AdapterError, MissingError, RunError, StorageError
+from harness.files import storing
 from harness.models import convert
 from harness.models.convert import ensure_converted
 from harness.models.families import use_plain_linears
 from harness.models.load import load_base, pick_dtype, quantized_linears, unpacks
 from harness.models.locate import converted_folder, is_converted, locate, missing
+from harness.models.saving import saving
 from tests.tiny import FAMILIES, save_tiny
 
 
@@ -354,3 +358,18 @@ def test_the_embedded_model_is_what_its_file_says(tmp_path: Path) -> None:
     assert ids.count(tokenizer.bos_token_id) == 1
     # <table> and the like are tokens of their own, and no special ones.
     assert tokenizer.decode(ids, skip_special_tokens=True) == page
+
+
+def test_a_refused_write_of_tensors_is_told_as_the_system_tells_it(tmp_path: Path) -> None:
+    """The library's own exception, where no file may be longer than 1,000 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with (
+            pytest.raises(StorageError, match=r"^cannot write \S+: File too large; "),
+            storing(tmp_path),
+            saving(),
+        ):
+            save_file({"a": torch.zeros(4096)}, tmp_path / "a.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
