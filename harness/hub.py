@@ -221,10 +221,11 @@ def _drop(snapshot: Path, names: list[str]) -> None:
     seal = cached_seal(snapshot)
     for name in names:
         file = snapshot / name
-        blob = Path(os.path.realpath(file))
         with suppress(OSError):
-            if file.is_symlink() and blob.parent.name == "blobs":
-                blob.unlink()
+            if file.is_symlink():
+                blob = Path(os.path.normpath(snapshot / os.readlink(file)))
+                if blob.parent.name == "blobs":
+                    blob.unlink()
         with suppress(OSError):
             file.unlink()
         seal.forget(name)

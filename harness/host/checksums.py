@@ -137,7 +137,8 @@ def _fits_blob(file: Path, sha256: str) -> bool:
 
     The hub names the blobs of large files by their SHA-256, others by git's SHA-1.
     """
-    name = os.path.basename(os.path.realpath(file)) if file.is_symlink() else ""
+    # The first link's own name: a blob that is itself a link may lead to anything.
+    name = os.path.basename(os.readlink(file)) if file.is_symlink() else ""
     if not set(name) <= set("0123456789abcdef"):
         return True
     if len(name) == 64:

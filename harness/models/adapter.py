@@ -10,10 +10,12 @@ from torch import nn
 
 from harness.config.schema import LoraSettings
 from harness.errors import AdapterError, UsageError
+from harness.host.files import storing
 from harness.models.coverage import adapted_weights, weights_of
 from harness.models.families import LINEARS, linear_names
 from harness.models.load import Base
 from harness.models.quiet import quiet
+from harness.models.saving import saving
 from harness.records import ARMS, Arm
 
 
@@ -167,8 +169,11 @@ class Adapter:
         }
 
     def save(self, folder: Path) -> list[Path]:
-        """Write the adapter in PEFT's own format into `folder`; returns the files."""
-        with quiet():
+        """Write the adapter in PEFT's own format into `folder`; returns the files.
+
+        Raises StorageError.
+        """
+        with storing(folder), saving(), quiet():
             self._peft.save_pretrained(folder, safe_serialization=True)
         # PEFT's card is a form with nothing filled in.
         (folder / "README.md").unlink(missing_ok=True)

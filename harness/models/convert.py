@@ -97,6 +97,7 @@ def _convert(gguf: Path, target: Path) -> None:
 
     from harness.models.complete import check_complete
     from harness.models.quiet import quiet
+    from harness.models.saving import saving
 
     # The reader's own progress bar heeds no switch.
     modeling_gguf_pytorch_utils.tqdm = lambda tensors, **_: tensors
@@ -112,5 +113,6 @@ def _convert(gguf: Path, target: Path) -> None:
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.config._name_or_path = ""
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+        with saving():
+            model.save_pretrained(target)
+            tokenizer.save_pretrained(target)

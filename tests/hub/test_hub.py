@@ -213,6 +213,22 @@ def test_a_damaged_snapshot_is_downloaded_again_or_named(
     ensure(model, None, lambda line: pytest.fail("it is whole"))
 
 
+def test_a_blob_that_is_a_link_is_held_to_its_own_name(cache: Path) -> None:
+    model = ModelConfig(name="m", parameters=1, source=HubSource(kind="hub", repo="o/m"))
+    snapshot = blobs(cache, "o/m", FILES)
+    blob = (snapshot / "tokenizer.json").resolve()
+    (cache / "moved").write_bytes(blob.read_bytes())
+    blob.unlink()
+    blob.symlink_to(cache / "moved")
+    ensure(model, None, pytest.fail)
+    (cache / "moved").write_bytes(b"[]")
+    with pytest.raises(MissingError, match=r"tokenizer\.json in the hub's cache"):
+        ensure(model, None, pytest.fail)
+    blob.unlink()
+    blob.write_bytes(FILES["tokenizer.json"])
+    ensure(model, None, pytest.fail)
+
+
 def test_a_bit_of_a_snapshot_that_no_time_tells_of_is_found_with_verify(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
