@@ -64,7 +64,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One arm's answer to one prompt. Tokens are the model's own, end-of-text not counted.
+    """One system's answer to one prompt. Tokens are the model's own, end-of-text not counted.
 
     cut: the prompt was longer than the context allows and lost its beginning.
     """
@@ -79,7 +79,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class SampleLoss:
-    """Teacher-forced loss of one reference under one arm.
+    """Log-likelihood of one reference under one system, teacher-forced.
 
     nll:     sum over the scored tokens of -log p, in nats.
     correct: how many scored tokens were the model's first choice.

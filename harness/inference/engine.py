@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.backends.backend import Say, Tick
 from harness.config.schema import DecodingConfig
 from harness.data.tokens import Codec
 from harness.errors import RunError
@@ -21,6 +20,10 @@ from harness.records import Arm, Example, Generation, SampleLoss
 from harness.training.memory_plan import RowPlan, measuring_plan
 from harness.training.packing import plan_rows
 from harness.training.step import token_losses
+
+
+Say = Callable[[str], None]
+Tick = Callable[[int], None]
 
 
 @dataclass
@@ -219,10 +222,6 @@ class BatchedEngine:
                         bytes=sample.bytes,
                         cut=sample.cut,
                     )
-
-    def written(self, text: str) -> str:
-        """What the tokenizer gives back of `text`."""
-        return self.codec.written(text)
 
     def _measuring(self) -> RowPlan:
         if self._plan is None:

@@ -11,7 +11,7 @@ from harness.host.signals import check
 from harness.inference.engine import prompt_room
 from harness.models.load import Base
 from harness.records import Example
-from harness.stages.context import Context
+from harness.runs.context import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def encode(context: Context, base: Base, codec: Codec, longest: int) -> Encoded:
     Raises RunError where no training example is left, or an example cannot be encoded.
     """
     task = context.run.task
-    parts = {name: context.examples(name) for name in ("train", "validation", "test")}
+    parts = {name: context.view.examples(name) for name in ("train", "validation", "test")}
     train, validation = (
         [_sample(codec, example, longest) for example in parts[part]]
         for part in ("train", "validation")

@@ -7,9 +7,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from harness.errors import RunError
+from harness.host.files import write_jsonl
 from harness.host.progress import Progress
+from harness.runs.context import Context
 from harness.runs.journal import Journal
-from harness.stages.context import Context, write_jsonl
+from harness.runs.run import UNKEYED, Run
+from harness.runs.stage import Stage
 from harness.tracking import Feed
 
 
@@ -28,13 +31,13 @@ def train(context: Context) -> None:
     from harness.training.step_log import StepLog
     from harness.training.trainer import train as fit
 
-    base = context.bench.base(run)
+    base = context.session.base(run)
     codec = base.codec(run.task.template)
     longest = min(run.recipe.max_length, base.context)
     recipe = run.recipe.model_copy(update={"max_length": longest})
     encoded = encode(context, base, codec, longest)
     kept, validation = encoded.train, encoded.validation
-    held = context.examples("validation")
+    held = context.view.examples("validation")
 
     if not validation and (recipe.early_stopping_patience or recipe.load_best_model_at_end):
         raise RunError(
@@ -65,10 +68,10 @@ def train(context: Context) -> None:
         bars.append(
             stack.enter_context(Progress("train", total, "steps", initial=step, interval=1e9))
         )
-        if context.bench.report_to:
+        if context.session.report_to:
             feeds.append(
                 Feed(
-                    context.bench.report_to,
+                    context.session.report_to,
                     context.folder.path.name,
                     {**recipe.model_dump(), "model": run.model.name, "task": run.task.name}
                     | {"recipe": run.recipe.name, "seed": run.seed},
@@ -122,19 +125,19 @@ def train(context: Context) -> None:
                 log,
                 context.say,
                 resumed,
-                Wanted(memory=context.bench.max_memory),
+                Wanted(memory=context.session.max_memory),
                 answers,
                 kept_so_far,
             )
         live = adapter.check_live(list(kept[0].ids[: max(kept[0].prompt_tokens, 1)]))
-        folder = context.path("adapter", "x").parent
+        folder = context.view.files.adapter
         shutil.rmtree(folder, ignore_errors=True)
         files = adapter.save(folder)
     finally:
         adapter.detach()
-    files.append(write_jsonl(context.path("log.jsonl"), entries))
+    files.append(write_jsonl(context.view.files.log, entries))
     if answers is not None:
-        files.append(write_jsonl(context.path("samples.jsonl"), answers.rows))
+        files.append(write_jsonl(context.view.files.samples, answers.rows))
     stepping = sum(row["seconds"] for row in entries)
     seconds = stepping + sum(row["watching"] for row in entries)
     facts |= {
@@ -145,7 +148,32 @@ def train(context: Context) -> None:
         "measured": {
             "seconds": seconds,
             "tokens_per_second": facts["tokens"] / max(stepping, 1e-9),
-            **context.bench.memory(),
+            **context.session.memory(),
         },
     }
     context.publish("train", files, facts, seconds)
+
+
+def _code(run: Run) -> list[str]:
+    if run.model.source.kind == "scripted":
+        return []
+    return [
+        __name__,
+        "harness.models.session",
+        *([_SAMPLING] if run.recipe.eval_samples else []),
+    ]
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    held = {"name", "quantization", "precision"}  # these are told by the weights
+    return {
+        "weights": dict(run.weights),
+        "recipe": run.recipe.model_dump(exclude={*UNKEYED["recipe"], *held}),
+        "template": run.task.template,
+        "seed": run.seed,
+        "decoding": run.task.decoding.model_dump() if run.recipe.eval_samples else None,
+    }
+
+
+_SAMPLING = "harness.stages.sampling"
+STAGE = Stage("train", train, _code, _inputs, apart=(_SAMPLING,), needs=("prepare",))
