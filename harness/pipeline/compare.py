@@ -9,9 +9,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness.data.rows import one_line, shown
 from harness.errors import UsageError
 from harness.host.paths import expanded, no_folder
+from harness.host.text import one_line, quoted, single_line, wrap
 from harness.pipeline.answers import Answered, metrics_of, score_systems
 from harness.pipeline.joining import join
 from harness.pipeline.places import check_out, publish
@@ -29,7 +29,6 @@ from harness.reports.rows import (
     score_columns,
 )
 from harness.reports.summary import reasons
-from harness.reports.text import single_line, wrap
 from harness.scorers import get, names
 from harness.stages.score import SYSTEMS
 from harness.statistics.paired import RESAMPLES
@@ -190,7 +189,7 @@ def _side(text: str) -> Side:
             path, system = run, tail
         elif colon and no_folder(run) is None:
             raise UsageError(
-                f"{shown(text)}: a run has no answers of '{one_line(tail, 40)}'; "
+                f"{quoted(text)}: a run has no answers of '{one_line(tail, 40)}'; "
                 f"known are {', '.join(SYSTEMS)}."
             )
     if no_folder(path) is None:

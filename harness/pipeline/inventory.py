@@ -13,11 +13,11 @@ from pathlib import Path
 from harness.config.registry import Registry
 from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
 from harness.data.load import available
-from harness.data.rows import shown
 from harness.errors import UsageError
 from harness.host.console import COLUMNS
 from harness.host.machine import available_memory, cache_dir, cpu_has_bf16, has_gpu
 from harness.host.paths import no_folder
+from harness.host.text import quoted
 from harness.hub import reachable, token
 from harness.models.locate import missing
 from harness.pipeline.plan import environment
@@ -30,7 +30,7 @@ def listing(kind: str, extra: Path | None, runs: Path, width: int = COLUMNS) -> 
     """The entries of "models", "tasks", "recipes", "scorers" or "runs", a line each."""
     registry = Registry(extra)
     if kind == "runs" and (fault := no_folder(runs)) not in (None, "does not exist"):
-        raise UsageError(f"--runs {shown(runs)} {fault}; give a folder of runs.")
+        raise UsageError(f"--runs {quoted(runs)} {fault}; give a folder of runs.")
     if kind == "runs":
         # A file or a pipe takes every column.
         return runs_table(runs, width if sys.stdout.isatty() or width != COLUMNS else None)

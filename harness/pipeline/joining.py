@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.data.rows import one_line
 from harness.errors import DataError
+from harness.host.text import one_line
 from harness.pipeline.answers import Answered
 from harness.records import Sample
 
