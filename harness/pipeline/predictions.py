@@ -1,10 +1,10 @@
-"""Reading a file of predictions: JSON lines, checked wholly before anything is scored."""
+"""Predictions to score: one system's answers, and how a file of them is read and checked."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +14,6 @@ from harness.errors import DataError, UsageError
 from harness.host.files import file_digest
 from harness.host.paths import no_file
 from harness.host.text import one_line, quoted
-from harness.pipeline.answers import Answered
 from harness.records import Assertion, FinishReason, Sample
 from harness.reports.rows import Origin
 
@@ -27,7 +26,26 @@ _KINDS = {str: "a string", bool: "true or false", int: "a number", float: "a num
 }
 
 
-def read(path: Path) -> Answered:
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """One system's answers, a sample each, in order.
+
+    name:    what to call it: a file's name, or a run's folder and its arm.
+    groups:  a label a sample; samples of one group are near-duplicates, "" stands alone.
+    by_id:   whether every sample came with an id, so that it can be joined by it.
+    source:  what the answers are, as plain data: name, sha256, rows and the like.
+    origin:  the columns of the tables that tell where a run's answers come from.
+    """
+
+    name: str
+    samples: list[Sample]
+    groups: list[str]
+    by_id: bool
+    source: dict[str, Any]
+    origin: Origin
+
+
+def read_predictions(path: Path) -> Predictions:
     """The answers in a file, one JSON object a line; blank lines are passed over.
 
     prediction, reference: strings, needed.
@@ -61,7 +79,7 @@ def read(path: Path) -> Answered:
         raise DataError(f"{quoted(path)} holds no sample: give one JSON object a line.")
     source = {"name": path.name, "sha256": digest, "rows": len(samples)}
     origin = Origin(path.stem, "predictions", "as given", 0, path.name)
-    return Answered(path.name, samples, groups, given == len(samples), source, origin)
+    return Predictions(path.name, samples, groups, given == len(samples), source, origin)
 
 
 def _check(path: Path) -> str:

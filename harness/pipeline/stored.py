@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.host.links import refuse_links
 from harness.host.paths import no_file, no_folder
 from harness.host.text import quoted
-from harness.pipeline.answers import Answered
+from harness.pipeline.predictions import Predictions
 from harness.records import Arm, Example, Generation, Sample, SampleLoss, TextChoice
 from harness.reports.rows import Origin
 from harness.runs.store import RunFolder
@@ -32,7 +32,7 @@ class StoredRun:
     def name(self) -> str:
         return self.folder.path.name
 
-    def answers(self, system: str) -> Answered:
+    def answers(self, system: str) -> Predictions:
         """The answers of a system (harness.stages.score.SYSTEMS) to the prompts that were asked.
 
         Raises UsageError where the run has not come so far.
@@ -62,7 +62,7 @@ class StoredRun:
             manifest["model"], manifest["task"], manifest["recipe"], manifest["seed"], self.name
         )
         name = f"{self.name}:{system}"
-        return Answered(name, samples, groups, True, facts | {"rows": len(samples)}, origin)
+        return Predictions(name, samples, groups, True, facts | {"rows": len(samples)}, origin)
 
     def copied(self, samples: Sequence[Sample]) -> list[Sample]:
         """The same samples, each answered by the training answer whose prompt is nearest."""

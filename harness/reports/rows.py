@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.records import Direction, Metric, SampleLoss
+from harness.records import Metric, SampleLoss
 from harness.reports import ComparisonRow, KindRow
 from harness.reports.comparison import ALL_SEEDS
+from harness.scorers.likelihood import LIKELIHOOD_METRICS
 from harness.statistics.paired import Comparison, Link, Pairs, compare_many, holm, mean
 from harness.statistics.seeds import combine
 
@@ -77,38 +78,6 @@ def score_columns(
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _LossMetric:
-    name: str
-    direction: Direction
-    unit: str
-    weight: Callable[[SampleLoss], int]
-    value: Callable[[SampleLoss], float]
-    link: Link = "identity"
-    by_token: bool = True
-
-
-_LOSSES = (
-    _LossMetric(
-        "cross_entropy", "lower", "nats/token", lambda s: s.tokens, lambda s: s.nll / s.tokens
-    ),
-    _LossMetric(
-        "perplexity", "lower", "1/p", lambda s: s.tokens, lambda s: s.nll / s.tokens, "exp"
-    ),
-    _LossMetric(
-        "bits_per_byte",
-        "lower",
-        "bits/byte",
-        lambda s: s.bytes,
-        lambda s: s.nll / math.log(2) / s.bytes,
-        by_token=False,
-    ),
-    _LossMetric(
-        "token_accuracy", "higher", "share", lambda s: s.tokens, lambda s: s.correct / s.tokens
-    ),
-)
-
-
 def loss_columns(
     base: Mapping[str, SampleLoss], tuned: Mapping[str, SampleLoss], ids: Sequence[str]
 ) -> list[Column]:
@@ -119,7 +88,7 @@ def loss_columns(
     """
     same = all(base[i].tokens == tuned[i].tokens for i in ids if i in base and i in tuned)
     columns = []
-    for loss in _LOSSES:
+    for loss in LIKELIHOOD_METRICS:
         if loss.by_token and not same:
             continue
         values: dict[str, Values] = {
@@ -129,9 +98,7 @@ def loss_columns(
             for arm, found in (("base", base), ("tuned", tuned))
         }
         weights = [float(loss.weight(base[i])) if i in base else 0.0 for i in ids]
-        signature = f"{loss.name}|of:reference|unit:{loss.unit}|mean:corpus|v1"
-        metric = Metric(loss.name, loss.direction, signature)
-        columns.append(Column(metric, values, weights, loss.link))
+        columns.append(Column(loss.metric, values, weights, loss.link))
     return columns
 
 
@@ -215,7 +182,7 @@ def _rows(
             losses=found.losses,
             reference=mean(column.values.get("reference", [])),
             nearest=mean(column.values.get("nearest", [])),
-            signature=column.metric.signature,
+            signature=str(column.metric.signature),
             run=origin.run,
             reference_as_given=mean(column.values.get("reference_as_given", [])),
         )

@@ -63,7 +63,7 @@ class SummaryRow:
             summary.ci_low,
             summary.ci_high,
             metric.direction,
-            metric.signature,
+            str(metric.signature),
             dict(sorted(notes.items(), key=lambda pair: (-pair[1], pair[0]))),
         )
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.records import Example, Metric
+from harness.records import Example, Metric, Signature
 from harness.reports import ComparisonRow, RunReport
 from harness.reports.comparison import ALL_SEEDS
 from harness.reports.rows import Origin, clusters_of, combined_rows
 from harness.runs.store import RunFolder
+from harness.scorers import LIKELIHOOD
 from harness.stages.compare import columns_of
 from harness.stages.context import read_jsonl
-
-_OF_LOSSES = "|of:reference|"  # in the signature of a metric that is no scorer's
 
 
 def combined_reports(
@@ -50,11 +49,11 @@ def _combined(
         say(f"{first.model} on {first.task}, {first.recipe}, seeds {seeds}: {said}")
     else:
         said = "prompts and seeds crossed, both random; Student's interval and p-value"
-        # The losses' columns come by themselves.
+        # The likelihood's columns come by themselves.
         metrics = [
-            Metric(row.metric, row.direction, row.signature)
+            Metric(row.metric, row.direction, Signature.parse(row.signature))
             for row in reports[0].rows
-            if _OF_LOSSES not in row.signature
+            if row.metric not in LIKELIHOOD
         ]
         columns = [columns_of(folder.path, metrics, prompts[0]) for folder in folders]
         rows = combined_rows(columns, origin, clusters_of([each.group for each in prompts[0]]))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.host.progress import Progress
 from harness.records import Example, Generation, Sample, Scored
 from harness.scorers.text.extract import extract
 from harness.stages.context import Context, read_jsonl, stopwatch, write_jsonl
@@ -23,7 +22,7 @@ def score(context: Context) -> None:
     And scores/reference_as_given.jsonl where that is another text for some prompt.
     """
     from harness.data.nearest import nearest
-    from harness.scorers import get, score_all
+    from harness.scorers import get, score_systems
 
     scorers = get(context.run.task.scorers, context.run.task.text)
     examples = context.examples("test")
@@ -44,23 +43,23 @@ def score(context: Context) -> None:
     as_given = [e.target for e in examples]
     if texts["reference"] != as_given:
         texts[AS_GIVEN] = as_given
-    with (
-        stopwatch() as seconds,
-        Progress("score", len(texts) * len(examples), "answers") as bar,
-    ):
-        # The answers to one reference stand together: its parse then serves them all.
-        samples = [
-            sample_of(example, texts[system][at], answers.get(system, {}).get(example.id))
-            for at, example in enumerate(examples)
-            for system in texts
+    systems = {
+        system: [
+            sample_of(example, text, answers.get(system, {}).get(example.id))
+            for example, text in zip(examples, of_system, strict=True)
         ]
-        scored = score_all(samples, scorers, lambda _: bar.advance())
-        files = []
-        for first, system in enumerate(texts):
-            each = slice(first, None, len(texts))
-            rows = map(score_row, samples[each], scored[each])
-            files.append(write_jsonl(context.path("scores", f"{system}.jsonl"), rows))
-        unscored = sum(len(one.notes) for one in scored)
+        for system, of_system in texts.items()
+    }
+    with stopwatch() as seconds:
+        scored = score_systems(systems, scorers)
+        files = [
+            write_jsonl(
+                context.path("scores", f"{system}.jsonl"),
+                map(score_row, samples, scored[system]),
+            )
+            for system, samples in systems.items()
+        ]
+        unscored = sum(len(one.notes) for found in scored.values() for one in found)
         unlike = sum(a != b for a, b in zip(texts["reference"], as_given, strict=True))
         facts = {"prompts": len(examples), "unscored": unscored, "unwritable": unlike}
         context.publish("score", files, facts, seconds())

@@ -32,7 +32,7 @@ def check_out(out: Path, names: Iterable[str], inputs: Iterable[Path] = ()) -> N
             )
 
 
-def publish(files: Mapping[Path, bytes]) -> None:
+def write_together(files: Mapping[Path, bytes]) -> None:
     """Write all files, then give them their names, in the order given.
 
     Every file is whole on the disk before the first one gets its name; so a refusal of
