@@ -16,9 +16,9 @@ from typing import Any, get_args
 
 from harness.backends.backend import Capability, Tick
 from harness.config.schema import DecodingConfig
-from harness.data.rows import one_line, shown
 from harness.errors import DataError
 from harness.host.paths import no_file
+from harness.host.text import one_line, quoted
 from harness.records import Example, FinishReason, Generation, SampleLoss
 from harness.runs.context import Context
 from harness.systems import System, generating
@@ -42,18 +42,18 @@ class ScriptedBackend:
         for number, line in enumerate(_lines(path), 1):
             if not line.strip():
                 continue
-            row = _answer(line, f"{shown(path)} line {number}")
+            row = _answer(line, f"{quoted(path)} line {number}")
             key = row["arm"], row["id"]
             if key in lines:
                 whose = "for any example" if row["id"] is None else f"with the id of {row['id']!r}"
                 raise DataError(
-                    f"{shown(path)} line {number} is a second answer of the {row['arm']} arm "
+                    f"{quoted(path)} line {number} is a second answer of the {row['arm']} arm "
                     f"{one_line(whose)}, as line {lines[key]}: leave one of them."
                 )
             lines[key] = number
             self._answers[key] = row
         if not lines:
-            raise DataError(f"{shown(path)} holds no answer: {_WANTED}")
+            raise DataError(f"{quoted(path)} holds no answer: {_WANTED}")
 
     def _row(self, system: System, example: Example) -> dict[str, Any]:
         name = system.name
@@ -107,12 +107,12 @@ def make(context: Context) -> ScriptedBackend:
 def _lines(path: Path) -> list[str]:
     """The lines of the file; text within a line may hold what else Unicode calls a line's end."""
     if fault := no_file(path):
-        raise DataError(f"{shown(path)} {fault}: give a JSONL file of answers.")
+        raise DataError(f"{quoted(path)} {fault}: give a JSONL file of answers.")
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{shown(path)} cannot be read as a file of answers ({type(error).__name__}): "
+            f"{quoted(path)} cannot be read as a file of answers ({type(error).__name__}): "
             "give a JSONL file."
         ) from error
 

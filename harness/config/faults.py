@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from harness.config import schema
-from harness.config.registry import printable
+from harness.host.text import one_line, quoted
 
 _Key = tuple[str, ...]  # ("lora", "r")
 
@@ -41,12 +41,12 @@ def too_large(values: Any) -> str | None:
         elif isinstance(value, list):
             waiting += [(place, inner) for inner in value]
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-            return printable(place).strip("'")
+            return one_line(place, 80)
     return None
 
 
 def _sentence(place: tuple[str | int, ...], faults: Sequence[Any], known: Sequence[_Key]) -> str:
-    dotted = printable(".".join(map(str, place))).strip("'")
+    dotted = one_line(".".join(map(str, place)), 80)
     kind, value = faults[0]["type"], faults[0].get("input")
     if kind == "extra_forbidden":
         near = _near(tuple(map(str, place)), known)
@@ -56,7 +56,7 @@ def _sentence(place: tuple[str | int, ...], faults: Sequence[Any], known: Sequen
         return f"the key {dotted}.kind is missing; add it."
     if kind == "union_tag_invalid":
         context = faults[0]["ctx"]
-        given = printable(str(context["tag"]))
+        given = quoted(context["tag"], 80)
         return f"{dotted}.kind is {given}, but: it is one of {context['expected_tags']}; mend it."
     if kind == "missing":
         return f"the key {dotted} is missing; add it."
@@ -78,7 +78,7 @@ def _message(text: str) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        return printable(value) if isinstance(value, str) else printable(str(value)).strip("'")
+        return quoted(value, 80) if isinstance(value, str) else one_line(value, 80)
     except (RecursionError, ValueError):  # nested too deeply, too many digits
         return f"a {type(value).__name__}"
 

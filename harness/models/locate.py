@@ -14,12 +14,12 @@ from pathlib import Path
 
 from harness.config.schema import GgufPackageSource, HubSource, LocalSource, ModelConfig
 from harness.data.identity import text_digest
-from harness.data.rows import one_line, shown
 from harness.errors import MissingError
 from harness.host.checksums import cached_seal
 from harness.host.files import digest
 from harness.host.machine import cache_dir, has_gpu, version_of
 from harness.host.paths import no_file, no_folder
+from harness.host.text import one_line, quoted
 from harness.hub import (
     cache_folder,
     cached_snapshot,
@@ -77,7 +77,7 @@ def missing(model: ModelConfig, weights: str | None) -> str | None:
         fault = "no file of answers was given" if path is None else no_file(Path(path))
         if fault is None:
             return None
-        what = fault if path is None else f"{shown(path)} {fault}"
+        what = fault if path is None else f"{quoted(path)} {fault}"
         return f"model {model.name}: {what}; give one with --weights {model.name}=FILE.jsonl."
     lacks: list[str] = []
     mends: list[str] = []

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.data.rows import one_line
 from harness.host.paths import no_file
+from harness.host.text import one_line
 from harness.models.folder import UnfitError, weight_files
 
 TOLERANCE = 0.1  # of the registered parameters

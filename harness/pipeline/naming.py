@@ -70,11 +70,11 @@ def asked(options: Options) -> str:
 
 def checked(name: str) -> str:
     """`name` as the user gave it. Raises UsageError where it cannot name a folder of tables."""
-    from harness.config.registry import printable
+    from harness.host.text import quoted
 
     if not valid_name(name):
         raise UsageError(
-            f"--name {printable(name)}: a name has 1 to {LONGEST} of a-z, 0-9, '.', '_' and '-', "
+            f"--name {quoted(name, 80)}: a name has 1 to {LONGEST} of a-z, 0-9, '.', '_' and '-', "
             "begins with a letter or digit, and has no '..'."
         )
     if not _free(name):

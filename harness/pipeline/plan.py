@@ -37,7 +37,7 @@ from harness.host.files import digest, file_digest
 from harness.host.machine import cpu_has_bf16, has_gpu, version_of
 from harness.models.locate import Located, locate
 from harness.records import ARMS
-from harness.scorers import get
+from harness.scorers import get, metrics_of
 
 UNKEYED: Mapping[str, frozenset[str]] = {
     # What names or describes an entry; how much of a machine it needs; where its weights lie. The
@@ -62,7 +62,7 @@ CODE: Mapping[str, tuple[str, ...]] = {
     "train": (*_MODEL_CODE, "stages/train.py", "stages/encode.py", "stages/sampling.py"),
     "answer": (*_MODEL_CODE, "stages/generate.py"),
     "score": ("scorers", "records.py", "data/nearest.py", "data/words.py", "stages/score.py"),
-    "compare": ("statistics", "reports", "stages"),
+    "compare": ("statistics", "reports", "stages", "scorers/likelihood.py", "host/text.py"),
     "samples": ("scorers",),
 }
 """The source files of the stages ("answer": generate and measure; "samples": what eval_samples adds
@@ -253,7 +253,7 @@ def _plan(
         {
             "made": made,
             # What scorers find on this machine, as the Nu checker, is in their signatures.
-            "metrics": [m.signature for each in get(task.scorers, task.text) for m in each.metrics],
+            "metrics": [str(m.signature) for m in metrics_of(get(task.scorers, task.text))],
             "code": code(*CODE["score"]),
             "libraries": libraries("score"),
         }

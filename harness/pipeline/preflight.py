@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.backends.scripted import ScriptedEngine
-from harness.config.registry import Registry, printable
+from harness.config.registry import Registry
 from harness.config.schema import (
     HubSource,
     LocalSource,
@@ -19,9 +19,9 @@ from harness.config.schema import (
 )
 from harness.data.hub import check_snapshot, fetch_snapshot
 from harness.data.load import available
-from harness.data.rows import shown
 from harness.errors import MissingError, UsageError
 from harness.host.paths import expanded
+from harness.host.text import quoted
 from harness.hub import cached_snapshot
 from harness.models import sanity
 from harness.models.locate import ensure, missing
@@ -145,28 +145,30 @@ def writable(option: str, folder: Path) -> None:
         pass  # it can be made, or what is in its way is named below
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"{option} {shown(folder)}: {reason}; give another folder.") from error
+        raise UsageError(f"{option} {quoted(folder)}: {reason}; give another folder.") from error
     place = folder
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise UsageError(f"{option} {shown(folder)}: {shown(place)} is not a folder; give another.")
+        raise UsageError(
+            f"{option} {quoted(folder)}: {quoted(place)} is not a folder; give another."
+        )
     if not os.access(place, os.W_OK | os.X_OK):
         raise UsageError(
-            f"{option} {shown(folder)}: {shown(place)} cannot be written to; give another folder."
+            f"{option} {quoted(folder)}: {quoted(place)} cannot be written to; give another folder."
         )
 
 
 def _once(option: str, names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"{option} names {printable(name)} twice; name it once.")
+            raise UsageError(f"{option} names {quoted(name, 80)} twice; name it once.")
 
 
 def _only_for(option: str, given: object, names: Sequence[str]) -> None:
     for name in given if isinstance(given, dict) else ():
         if name not in names:
             raise UsageError(
-                f"{option} is for {printable(name)}, but this command runs {', '.join(names)}; "
+                f"{option} is for {quoted(name, 80)}, but this command runs {', '.join(names)}; "
                 "name it there too, or leave it out."
             )

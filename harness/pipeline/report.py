@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.config.registry import printable
 from harness.errors import UsageError
 from harness.host.files import digest, json_text
 from harness.host.paths import read_bytes
+from harness.host.text import quoted
 from harness.pipeline.naming import checked
 from harness.pipeline.plan import stage_names
 from harness.pipeline.preflight import writable
@@ -90,7 +90,7 @@ def _opened(paths: Sequence[Path], say: Say) -> list[RunFolder]:
 
 def _finished(path: Path) -> RunFolder:
     if not path.is_dir():
-        raise UsageError(f"{printable(str(path))} is no folder: give a run's, as `list runs` says.")
+        raise UsageError(f"{quoted(path)} is no folder: give a run's, as `list runs` says.")
     damage: list[str] = []
     folder = RunFolder.open_existing(path, notice=damage.append)
     if folder.status != "done":

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from harness.data.nearest import nearest
-from harness.data.rows import shown
 from harness.errors import UsageError
 from harness.host.links import refuse_links
 from harness.host.paths import no_file, no_folder
-from harness.pipeline.answers import Answered
+from harness.host.text import quoted
+from harness.pipeline.predictions import Predictions
 from harness.records import Arm, Example, Generation, Sample, SampleLoss, TextChoice
 from harness.reports.rows import Origin
 from harness.runs.store import RunFolder
@@ -32,7 +32,7 @@ class StoredRun:
     def name(self) -> str:
         return self.folder.path.name
 
-    def answers(self, system: str) -> Answered:
+    def answers(self, system: str) -> Predictions:
         """The answers of a system (harness.stages.score.SYSTEMS) to the prompts that were asked.
 
         Raises UsageError where the run has not come so far.
@@ -62,7 +62,7 @@ class StoredRun:
             manifest["model"], manifest["task"], manifest["recipe"], manifest["seed"], self.name
         )
         name = f"{self.name}:{system}"
-        return Answered(name, samples, groups, True, facts | {"rows": len(samples)}, origin)
+        return Predictions(name, samples, groups, True, facts | {"rows": len(samples)}, origin)
 
     def copied(self, samples: Sequence[Sample]) -> list[Sample]:
         """The same samples, each answered by the training answer whose prompt is nearest."""
@@ -110,22 +110,22 @@ def open_run(path: Path) -> StoredRun:
     """The run in the folder `path`. Raises UsageError where there is none, or a link in it."""
     if fault := no_folder(path):
         if fault != "is not a folder":
-            raise UsageError(f"{shown(path)} {fault}: give a run's folder, as `list runs` says.")
+            raise UsageError(f"{quoted(path)} {fault}: give a run's folder, as `list runs` says.")
         raise UsageError(
-            f"{shown(path)} is a file: give a run's folder, or a file of predictions with "
+            f"{quoted(path)} is a file: give a run's folder, or a file of predictions with "
             "--predictions."
         )
     refuse_links(path)
     if fault := no_file(path / "manifest.json"):
         has = "has no manifest.json" if fault == "does not exist" else f"manifest.json {fault}"
-        where = shown(path) if fault == "does not exist" else f"{shown(path)}: its"
+        where = quoted(path) if fault == "does not exist" else f"{quoted(path)}: its"
         raise UsageError(f"{where} {has}: give a run's folder, as `list runs` says.")
     try:
         # No notices: they speak of making again what is damaged.
         folder = RunFolder.open_existing(path, notice=lambda _: None)
     except UsageError:
         raise UsageError(
-            f"{shown(path)}: its manifest.json is damaged; finish the run with the command that "
+            f"{quoted(path)}: its manifest.json is damaged; finish the run with the command that "
             "began it, or give another."
         ) from None
     task = folder.identity["task"]

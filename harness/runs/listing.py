@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.host.paths import read_text
+from harness.host.text import clip, display_width, pad, single_line
 from harness.reports.formats import decimals_for, format_number
-from harness.reports.text import clip, display_width, pad, single_line
 from harness.runs.store import is_held, list_runs
 
 PRIMARY = ("exact_match", "rougeL", "html_valid", "cross_entropy")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from harness.host.files import write_jsonl
-from harness.host.progress import Progress
 from harness.records import Example, Generation, Sample, Scored
 from harness.runs.context import Context, stopwatch
 from harness.runs.run import Run
 from harness.runs.stage import Stage
-from harness.scorers import get, score_all
+from harness.scorers import get, score_systems
 from harness.scorers.text.extract import extract
 from harness.systems import AS_GIVEN, BASE, REFERENCE, SYSTEMS, generating
 
@@ -25,33 +24,30 @@ def score(context: Context) -> None:
     examples = view.examples("test")
     answers: dict[str, dict[str, Generation]] = {}
     texts: dict[str, list[str]] = {}
-    for system in SYSTEMS:
-        if system.texts is None:
-            answers[system.name] = found = view.generations(system.name)
-            texts[system.name] = [found[e.id].text for e in examples]
+    for each in SYSTEMS:
+        if each.texts is None:
+            answers[each.name] = found = view.generations(each.name)
+            texts[each.name] = [found[e.id].text for e in examples]
         else:
-            texts[system.name] = system.texts(view)
+            texts[each.name] = each.texts(view)
     as_given = [e.target for e in examples]
     unlike = sum(a != b for a, b in zip(texts[REFERENCE.name], as_given, strict=True))
     if unlike:
         texts[AS_GIVEN] = as_given
-    with (
-        stopwatch() as seconds,
-        Progress("score", len(texts) * len(examples), "answers") as bar,
-    ):
-        # The answers to one reference stand together: its parse then serves them all.
-        samples = [
-            sample_of(example, texts[system][at], answers.get(system, {}).get(example.id))
-            for at, example in enumerate(examples)
-            for system in texts
+    systems = {
+        system: [
+            sample_of(example, text, answers.get(system, {}).get(example.id))
+            for example, text in zip(examples, of_system, strict=True)
         ]
-        scored = score_all(samples, scorers, lambda _: bar.advance())
-        files = []
-        for first, system_name in enumerate(texts):
-            each = slice(first, None, len(texts))
-            rows = map(score_row, samples[each], scored[each])
-            files.append(write_jsonl(view.files.scores(system_name), rows))
-        unscored = sum(len(one.notes) for one in scored)
+        for system, of_system in texts.items()
+    }
+    with stopwatch() as seconds:
+        scored = score_systems(systems, scorers)
+        files = [
+            write_jsonl(view.files.scores(system), map(score_row, samples, scored[system]))
+            for system, samples in systems.items()
+        ]
+        unscored = sum(len(one.notes) for found in scored.values() for one in found)
         facts = {"prompts": len(examples), "unscored": unscored, "unwritable": unlike}
         context.publish("score", files, facts, seconds())
 

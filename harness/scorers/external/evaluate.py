@@ -14,13 +14,13 @@ import warnings
 from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from harness import hub
 from harness.errors import MissingError, UsageError
-from harness.records import Direction, Metric, Sample
-from harness.scorers import EVALUATE
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Direction, Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
+from harness.scorers.registry import EVALUATE
 
 PROBE = ("<p>a b</p>", "<p>a c</p>")  # the answer and reference that show a metric's numbers
 LOWER = frozenset(
@@ -48,6 +48,7 @@ class Evaluate(Scorer):
     """
 
     version = 1
+    limit_memory: ClassVar[bool] = False
 
     def __init__(self, given: str) -> None:
         self.name = EVALUATE + given
@@ -117,11 +118,10 @@ class Evaluate(Scorer):
         metrics = []
         for key in self._keys:
             alone = len(self._keys) == 1 or key == name.rpartition("/")[2]
-            metric = EVALUATE + (name if alone else f"{name}/{key}")
+            full = EVALUATE + (name if alone else f"{name}/{key}")
             lower = not LOWER.isdisjoint({key.lower(), name.rpartition("/")[2].lower()})
             direction: Direction = "lower" if lower else "higher"
-            signed = signature(metric, self.version, lib=lib, module=module)
-            metrics.append(Metric(metric, direction, signed))
+            metrics.append(metric(full, direction, self.version, lib=lib, module=module))
         self.metrics = tuple(metrics)
 
 

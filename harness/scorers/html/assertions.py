@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
-from harness.records import Assertion, Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Assertion, Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.page import Page, Unparsed, parse
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ class Assertions(Scorer):
     """
 
     name = "assertions"
+    summary = "share of the task's DOM assertions that the answer passes, and whether all do"
     version = 1
     metrics = (
-        Metric("assertions_passed", "higher", signature("assertions_passed", 1, dom=_DOM)),
-        Metric("assertions_all", "higher", signature("assertions_all", 1, dom=_DOM), binary=True),
+        metric("assertions_passed", "higher", 1, dom=_DOM),
+        metric("assertions_all", "higher", 1, binary=True, dom=_DOM),
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:

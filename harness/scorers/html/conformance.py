@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.external.nu import Nu, count_errors, find
 from harness.scorers.html.page import Unparsed, parse
 
@@ -34,6 +34,7 @@ class Conformance(Scorer):
     """
 
     name = "conformance"
+    summary = "errors of the Nu HTML checker, where vnu.jar and Java are there"
     version = 1
     in_worker: ClassVar[bool] = False
 
@@ -41,13 +42,7 @@ class Conformance(Scorer):
         self.nu = find()
         self._known: dict[str, Value] = {}
         found = self.nu.version if isinstance(self.nu, Nu) else "absent"
-        self.metrics = (
-            Metric(
-                "conformance_errors",
-                "lower",
-                signature("conformance_errors", 1, nu=found, mode="buffered"),
-            ),
-        )
+        self.metrics = (metric("conformance_errors", "lower", 1, nu=found, mode="buffered"),)
 
     def score(self, sample: Sample) -> dict[str, Value]:
         return self.score_many([sample])[0]

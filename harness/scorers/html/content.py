@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.addresses import candidates, in_css, is_external, refresh, resolve
 from harness.scorers.html.elements import HTML, SVG, Elements, elements, text_of
 from harness.scorers.html.names import HANDLERS, JAVASCRIPT
@@ -78,15 +78,12 @@ class Content(Scorer):
     """
 
     name = "content"
+    summary = "what the page would run and fetch: scripts, inline handlers, external requests"
     version = 1
     metrics = (
-        Metric("scripts", "lower", signature("scripts", 1, parser=_PARSER)),
-        Metric("inline_handlers", "lower", signature("inline_handlers", 1, parser=_PARSER)),
-        Metric(
-            "external_requests",
-            "lower",
-            signature("external_requests", 1, parser=_PARSER, count="distinct"),
-        ),
+        metric("scripts", "lower", 1, parser=_PARSER),
+        metric("inline_handlers", "lower", 1, parser=_PARSER),
+        metric("external_requests", "lower", 1, parser=_PARSER, count="distinct"),
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:

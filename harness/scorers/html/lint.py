@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.elements import HTML, Elements, elements, text_of
 from harness.scorers.html.names import ELEMENTS, FORMATTING, NOT_CUSTOM, OBSOLETE
 from harness.scorers.html.page import Unparsed
@@ -64,14 +64,10 @@ class Lint(Scorer):
     """
 
     name = "lint"
+    summary = "faults that no parser reports: duplicate ids, unknown or obsolete elements, no alt …"
     version = 1
     metrics = tuple(
-        Metric(
-            name,
-            "lower",
-            signature(name, 1, parser="html5lib-1.1", names=_LIST),
-            binary=name in _BINARY,
-        )
+        metric(name, "lower", 1, binary=name in _BINARY, parser="html5lib-1.1", names=_LIST)
         for name in _METRICS.values()
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.page import Unparsed
 from harness.scorers.html.tree import tree_of
 
@@ -30,12 +30,11 @@ class TreeBleu(Scorer):
     """
 
     name = "tree_bleu"
+    summary = "share of the reference's one-level subtrees that the answer's tree has"
     version = 1
     metrics = (
-        Metric(
-            "tree_bleu",
-            "higher",
-            signature("tree_bleu", 1, dom="html5lib-1.1", subtrees="multiset", children="ordered"),
+        metric(
+            "tree_bleu", "higher", 1, dom="html5lib-1.1", subtrees="multiset", children="ordered"
         ),
     )
 

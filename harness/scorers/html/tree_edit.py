@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.page import Unparsed
 from harness.scorers.html.tree import tree_of
 from harness.scorers.html.tree_distance import TooMuchWork, edit_distance
@@ -29,20 +29,18 @@ class TreeEdit(Scorer):
     """
 
     name = "tree_edit_similarity"
+    summary = "1 - edit distance of the two trees / size of the larger"
     version = 1
     metrics = (
-        Metric(
+        metric(
             "tree_edit_similarity",
             "higher",
-            signature(
-                "tree_edit_similarity",
-                1,
-                dom="html5lib-1.1",
-                nodes="elements+texts",
-                label="tag,text",
-                cost="unit",
-                least="0",
-            ),
+            1,
+            dom="html5lib-1.1",
+            nodes="elements+texts",
+            label="tag,text",
+            cost="unit",
+            least="0",
         ),
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.balance import balanced
 from harness.scorers.html.page import Page, Unparsed, parse
 
@@ -81,37 +81,33 @@ class Validity(Scorer):
     """
 
     name = "validity"
+    summary = "HTML validity with and without the doctype, parse errors, balance of tags"
     version = 1
     metrics = (
-        Metric(
+        metric(
             "html_valid_strict",
             "higher",
-            signature("html_valid_strict", 1, parser=_PARSER, doctype="required", gate="content"),
+            1,
             binary=True,
+            parser=_PARSER,
+            doctype="required",
+            gate="content",
         ),
-        Metric(
+        metric(
             "html_valid",
             "higher",
-            signature("html_valid", 1, parser=_PARSER, doctype="forgiven", gate="content"),
+            1,
             binary=True,
+            parser=_PARSER,
+            doctype="forgiven",
+            gate="content",
         ),
-        Metric(
-            "parse_errors",
-            "lower",
-            signature("parse_errors", 1, parser=_PARSER, doctype="forgiven"),
+        metric("parse_errors", "lower", 1, parser=_PARSER, doctype="forgiven"),
+        metric(
+            "parse_errors_per_kb", "lower", 1, parser=_PARSER, doctype="forgiven", kb="1000-bytes"
         ),
-        Metric(
-            "parse_errors_per_kb",
-            "lower",
-            signature(
-                "parse_errors_per_kb", 1, parser=_PARSER, doctype="forgiven", kb="1000-bytes"
-            ),
-        ),
-        Metric(
-            "tags_balanced",
-            "higher",
-            signature("tags_balanced", 1, parser=_PARSER, optional="closed", gate="tag"),
-            binary=True,
+        metric(
+            "tags_balanced", "higher", 1, binary=True, parser=_PARSER, optional="closed", gate="tag"
         ),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.page import Unparsed
 
 
@@ -24,23 +24,21 @@ class ExactMatch(Scorer):
     """
 
     name = "exact_match"
+    summary = "answer and reference are equal after strip(), or as normalised pages"
     version = 1
     metrics = (
-        Metric("exact_match", "higher", signature("exact_match", 1, norm="strip"), binary=True),
-        Metric(
+        metric("exact_match", "higher", 1, binary=True, norm="strip"),
+        metric(
             "exact_match_normalized",
             "higher",
-            signature(
-                "exact_match_normalized",
-                1,
-                dom="html5lib-1.1",
-                attrs="sorted",
-                classes="set",
-                space="folded",
-                comments="dropped",
-                doctype="kept",
-            ),
+            1,
             binary=True,
+            dom="html5lib-1.1",
+            attrs="sorted",
+            classes="set",
+            space="folded",
+            comments="dropped",
+            doctype="kept",
         ),
     )
 

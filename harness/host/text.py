@@ -1,13 +1,15 @@
-"""Text from data made safe to show: controls neutralised, widths counted, lines cut or wrapped."""
+"""Text of any origin made safe to show: for messages, for tables, and in a terminal's columns."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from harness.host.console import BIDI
 
 ELLIPSIS = "…"
+_NAMES_LISTED = 8
 
 _REPLACEMENT = 0xFFFD
 _CONTROLS = {
@@ -21,6 +23,31 @@ _ONE_LINE = {**_CONTROLS, **dict.fromkeys(BIDI, _REPLACEMENT)}
 # Format characters that no terminal draws; it may draw the others (soft hyphen, Arabic signs).
 _INVISIBLE = frozenset("\u200b\u200c\u200d\u2060\ufeff")
 _WHITE = re.compile(r"[ \t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+
+
+def one_line(text: object, limit: int = 160) -> str:
+    """Anything as one line of a message: printable, at most `limit` characters.
+
+    Of an error that says nothing, the name of its class.
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    if not line and isinstance(text, BaseException):
+        line = type(text).__name__
+    return _cut(line, limit)
+
+
+def quoted(name: object, limit: int = 300) -> str:
+    """A path or a name in quotes, for a message; what cannot be printed as its escape."""
+    text = str(name)
+    return f"'{_cut(text if text.isprintable() else ascii(text)[1:-1], limit)}'"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in quotes, the first eight of them."""
+    every = list(names)
+    text = ", ".join(quoted(name, 30) for name in every[:_NAMES_LISTED]) or "none"
+    more = len(every) - _NAMES_LISTED
+    return f"{text} and {more} more" if more > 0 else text
 
 
 def printable(text: str) -> str:
@@ -85,6 +112,10 @@ def wrap(text: str, width: int, indent: str = "") -> list[str]:
             lines.append(line + head)
             line = indent
     return lines if empty else [*lines, line]
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _split_at(text: str, width: int) -> tuple[str, str]:

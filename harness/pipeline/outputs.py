@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.data.rows import shown
 from harness.errors import UsageError
 from harness.host.files import replacing, sync_file
+from harness.host.text import quoted
 from harness.pipeline.preflight import writable
 
 
@@ -22,17 +22,17 @@ def check_out(out: Path, names: Iterable[str], inputs: Iterable[Path] = ()) -> N
         writable("--out", place.parent)
         if place.exists() and not place.is_file():
             raise UsageError(
-                f"--out {shown(out)}: {shown(place)} is in the way and no regular file; "
+                f"--out {quoted(out)}: {quoted(place)} is in the way and no regular file; "
                 "move it or give another folder."
             )
         if any(place.exists() and place.samefile(path) for path in inputs):
             raise UsageError(
-                f"--out {shown(out)}: {shown(place)} is what is to be scored and would be "
+                f"--out {quoted(out)}: {quoted(place)} is what is to be scored and would be "
                 "overwritten; give another folder."
             )
 
 
-def publish(files: Mapping[Path, bytes]) -> None:
+def write_together(files: Mapping[Path, bytes]) -> None:
     """Write all files, then give them their names, in the order given.
 
     Every file is whole on the disk before the first one gets its name; so a refusal of

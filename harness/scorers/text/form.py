@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 
 MAX_CHARACTERS = 400_000
 _RUN = 32  # characters; a power of two
@@ -18,7 +18,7 @@ _RUN = 32  # characters; a power of two
 _FENCE = re.compile(r"^ {0,3}(?:`{3,}[^`\n]*|~{3,}.*)$", re.MULTILINE)
 
 
-class Answers(Scorer):
+class Form(Scorer):
     """Five measures of an answer's form. They see no meaning: a good page may be long.
 
     Yes or no, of the answer as generated; lower is better:
@@ -37,15 +37,14 @@ class Answers(Scorer):
     """
 
     name = "answers"
+    summary = "the answer's form: empty, cut off, fenced, repeating itself, how long"
     version = 1
     metrics = (
-        Metric("empty", "lower", signature("empty", 1, raw=True), binary=True),
-        Metric("truncated", "lower", signature("truncated", 1, raw=True), binary=True),
-        Metric(
-            "fenced", "lower", signature("fenced", 1, raw=True, fence="commonmark"), binary=True
-        ),
-        Metric("repetition", "lower", signature("repetition", 1, run=str(_RUN), space="no")),
-        Metric("length_ratio", "higher", signature("length_ratio", 1, of="min/max", unit="char")),
+        metric("empty", "lower", 1, binary=True, raw=True),
+        metric("truncated", "lower", 1, binary=True, raw=True),
+        metric("fenced", "lower", 1, binary=True, raw=True, fence="commonmark"),
+        metric("repetition", "lower", 1, run=str(_RUN), space="no"),
+        metric("length_ratio", "higher", 1, of="min/max", unit="char"),
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.records import FinishReason, Sample
 from harness.scorers import get
 from harness.scorers.base import Unscored
-from harness.scorers.text.answers import MAX_CHARACTERS, length_ratio, repetition
+from harness.scorers.text.form import MAX_CHARACTERS, length_ratio, repetition
 from tests.support.text_pairs import HOSTILE, html_alpaca
 
 
@@ -69,9 +69,9 @@ def test_extracted_text_is_scored_where_the_signature_says_so_and_raw_elsewhere(
     assert got.scores["fenced"] == 1.0
     assert got.scores["length_ratio"] == 1.0
     assert got.details == {"characters": {"answer": 8, "reference": 8}}
-    texts = {m.name: m.signature.split("|")[-2] for m in answers.metrics}
-    assert texts["fenced"] == "text:raw"
-    assert texts["repetition"] == texts["length_ratio"] == "text:extracted"
+    texts = {m.name: m.signature.text for m in answers.metrics}
+    assert texts["fenced"] == "raw"
+    assert texts["repetition"] == texts["length_ratio"] == "extracted"
 
 
 def plain_repetition(text: str) -> float:
