@@ -19,7 +19,7 @@ from tests.support.commands import (
     make_registry,
 )
 
-VERBS = ("run", "report", "list", "doctor")
+VERBS = ("run", "report", "score", "compare", "check", "bench", "list", "doctor")
 
 
 def refused(outcome: Outcome, *texts: str, lines: int = 1) -> None:
