@@ -84,6 +84,17 @@ def add(verbs: Verbs) -> Parser:
         help="the type that products are computed in (default: the recipe's)",
     )
     parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        type=_assignment,
+        metavar="FIELD=VALUE",
+        default=[],
+        help="fields of the recipes and tasks (harness/config/schema.py), such as lora.r=8 "
+        "learning_rate=3e-4 decoding.max_new_tokens=64; values as in TOML, a bare word is text; "
+        "a field that both have is recipe.FIELD or task.FIELD",
+    )
+    parser.add_argument(
         "--max-memory",
         type=memory,
         metavar="SIZE",
@@ -114,7 +125,15 @@ def add(verbs: Verbs) -> Parser:
     return parser
 
 
+def _assignment(text: str) -> str:
+    field, _, value = text.partition("=")
+    if not (field.strip() and value.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    return text
+
+
 def carry_out(arguments: argparse.Namespace, command: str) -> int:
+    from harness.config.overrides import parse
     from harness.pipeline.plan import Options
 
     options = Options(
@@ -123,10 +142,15 @@ def carry_out(arguments: argparse.Namespace, command: str) -> int:
         recipe=arguments.recipe,
         seeds=tuple(arguments.seeds),
         limit=arguments.limit,
-        max_steps=arguments.max_steps,
-        epochs=arguments.epochs,
-        quantization=arguments.quantization,
-        precision=arguments.precision,
+        overrides=parse(
+            arguments.set,
+            {
+                "recipe.max_steps": ("--max-steps", arguments.max_steps),
+                "recipe.num_train_epochs": ("--epochs", arguments.epochs),
+                "recipe.quantization": ("--quantization", arguments.quantization),
+                "recipe.precision": ("--precision", arguments.precision),
+            },
+        ),
         data=pairs("--data", arguments.data),
         weights=pairs("--weights", arguments.weights),
         max_memory=arguments.max_memory,

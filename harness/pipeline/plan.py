@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.config.overrides import override
 from harness.config.registry import Registry
 from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
 from harness.data.identity import identity as data_identity
@@ -96,7 +97,8 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 class Options:
     """A `run` command, as the user gave it.
 
-    tasks, recipe: None for each model's own. max_memory: bytes of a card to plan for, None for
+    tasks, recipe: None for each model's own. overrides: fields of recipes and tasks, such as
+    "recipe.lora.r" (harness.config.overrides). max_memory: bytes of a card to plan for, None for
     this machine's; it changes how a step is carried out, not what is computed, so no key has it.
     report_to: sinks that the steps of trainings are shown in; no key has them either. verify: hash
     weights and data that are kept between commands, whatever their times say. name: of the folder
@@ -108,10 +110,7 @@ class Options:
     recipe: str | None = None
     seeds: tuple[int, ...] = (0,)
     limit: int | None = None
-    max_steps: int | None = None
-    epochs: float | None = None
-    quantization: str | None = None
-    precision: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
     max_memory: int | None = None
@@ -121,6 +120,11 @@ class Options:
     runs: Path = Path("runs")
     results: Path = Path("results")
     name: str | None = None
+
+    @property
+    def max_steps(self) -> int | None:
+        """Optimiser steps of each training, where the command bounds them."""
+        return self.overrides.get("recipe.max_steps")
 
     def tasks_of(self, model: ModelConfig) -> tuple[str, ...]:
         """The names of the tasks that `model` is run on."""
@@ -160,22 +164,13 @@ def stage_names() -> list[str]:
 def plan_runs(options: Options) -> list[Run]:
     """The runs of a command, models outermost. Raises UsageError or MissingError."""
     registry = Registry(options.registry)
-    overrides = {
-        "max_steps": options.max_steps,
-        "num_train_epochs": options.epochs,
-        "quantization": options.quantization,
-        "precision": options.precision,
-    }
-    given: dict[str, Any] = {key: value for key, value in overrides.items() if value is not None}
-    if options.epochs is not None and options.max_steps is None:
-        given["max_steps"] = None  # a recipe's own would override what the command asks for
     runs = []
     for name in options.models:
         model = registry.model(name)
-        recipe = registry.recipe(options.recipe_of(model), given)
+        recipe = override(registry.recipe(options.recipe_of(model)), options.overrides)
         located = locate(model, options.weights.get(name), verify=options.verify)
         for task_name in options.tasks_of(model):
-            task = registry.task(task_name)
+            task = override(registry.task(task_name), options.overrides)
             for seed in options.seeds:
                 runs.append(
                     _plan(

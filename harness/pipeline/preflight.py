@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.backends.scripted import ScriptedEngine
+from harness.config.overrides import override
 from harness.config.registry import Registry, printable
 from harness.config.schema import (
     HubSource,
@@ -50,12 +51,15 @@ def preflight(options: Options) -> None:
     tasks = _tasks(registry, options, models)
     _only_for("--data", options.data, [task.name for task in tasks])
     for model in models:
-        _own(registry, model, options.recipe, registry.recipe, options.recipe_of(model))
+        name = options.recipe_of(model)
+        override(_own(registry, model, options.recipe, registry.recipe, name), options.overrides)
     for task in tasks:
         try:
             get(task.scorers)
         except UsageError as error:
-            raise UsageError(f"{registry.path('tasks', task.name)}: {error}") from error
+            own = "task.scorers" not in options.overrides
+            where = registry.path("tasks", task.name) if own else "--set scorers"
+            raise UsageError(f"{where}: {error}") from error
     for what, folder in (("--runs", options.runs), ("--results", options.results)):
         writable(what, folder)
     faults = [
@@ -110,7 +114,8 @@ def _tasks(registry: Registry, options: Options, models: Sequence[ModelConfig]) 
     tasks = {}
     for model in models:
         for name in options.tasks_of(model):
-            tasks[name] = _own(registry, model, options.tasks, registry.task, name)
+            task = _own(registry, model, options.tasks, registry.task, name)
+            tasks[name] = override(task, options.overrides)
     return list(tasks.values())
 
 
