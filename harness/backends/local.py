@@ -68,9 +68,7 @@ def prove(base: Base, say: Callable[[str], None]) -> None:
     with quiet():
         base.batches = batches(base)
     if not base.batches:
-        say(
-            f"{base.name}: prompts are answered one by one, since padding would change the answers"
-        )
+        say(f"{base.name}: prompts are answered one by one, since padding would change the answers")
 
 
 def _arm(system: System) -> Arm:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -88,12 +88,11 @@ class Registry:
         source = model.source.model_copy(update={"path": str(expanded(given))})
         return model.model_copy(update={"source": source})
 
-    def recipe(self, name: str, overrides: Mapping[str, Any] | None = None) -> RecipeConfig:
-        """The recipe `name` with `overrides` from the command line. Raises UsageError."""
+    def recipe(self, name: str) -> RecipeConfig:
+        """The recipe `name`. Raises UsageError."""
         from harness.config.schema import RecipeConfig
 
-        recipe = _read(self.path("recipes", name), name, RecipeConfig.model_validate)
-        return RecipeConfig.model_validate({**recipe.model_dump(), **(overrides or {})})
+        return _read(self.path("recipes", name), name, RecipeConfig.model_validate)
 
     def task(self, name: str) -> TaskConfig:
         """The task `name`; a script that its scorers name begins at the task's folder.

@@ -21,7 +21,6 @@ from harness.training.memory_plan import RowPlan, measuring_plan
 from harness.training.packing import plan_rows
 from harness.training.step import token_losses
 
-
 Say = Callable[[str], None]
 Tick = Callable[[int], None]
 

@@ -17,7 +17,7 @@ from harness.pipeline.outputs import check_out, write_together
 from harness.pipeline.predictions import Predictions, read_predictions
 from harness.pipeline.score import SEED, clusters_said, versions
 from harness.pipeline.stored import StoredRun, open_run
-from harness.records import ARMS, Metric, Sample, SampleLoss, Scored, TextChoice
+from harness.records import Metric, Sample, SampleLoss, Scored, TextChoice
 from harness.reports import RunReport, comparison_csv, comparison_markdown
 from harness.reports.rows import (
     Column,
@@ -29,11 +29,12 @@ from harness.reports.rows import (
 )
 from harness.reports.summary import reasons
 from harness.scorers import get, metrics_of, names, score_systems
-from harness.stages.score import SYSTEMS
 from harness.statistics.paired import RESAMPLES
+from harness.systems import SYSTEMS, generating
 
 CSV, MARKDOWN = "comparison.csv", "comparison.md"
 _ROOT = Path("results", "compare")
+_NAMES = tuple(system.name for system in SYSTEMS)
 _PRINTED = ("base", "tuned", "joined", "clusters", "losses", "unscored")
 
 
@@ -75,7 +76,7 @@ def compare(
     """Score both again, compare B against A, and write comparison.csv and comparison.md.
 
     a, b: each a file of predictions, a run's folder (then its tuned arm), or FOLDER:SYSTEM
-    with a system of harness.stages.score.SYSTEMS. In the tables base is A and tuned is B.
+    with a system of harness.systems. In the tables base is A and tuned is B.
     scorers, text: unless given those of B's task, or A's, or all of ours on the raw text.
     out: results/compare/<A>-<B>. by_group: whether samples of one group are drawn together.
     Returns the report and the folder. Raises UsageError before anything is scored or written
@@ -148,7 +149,7 @@ def loss_table(
     same = [i for i in ids if i in a and i in b and a[i].bytes == b[i].bytes]
     if not same:
         return [], "not compared: no reference was measured to the same end in both runs"
-    columns = loss_columns({i: a[i] for i in same}, {i: b[i] for i in same}, ids)
+    columns = loss_columns({"base": {i: a[i] for i in same}, "tuned": {i: b[i] for i in same}}, ids)
     said = f"of {len(same):,} of {len(ids):,} references, those measured to the same end in both"
     if len(columns) == 1:
         said += "; the tokenizers differ, so that only bits_per_byte compares"
@@ -178,12 +179,12 @@ def _side(text: str) -> Side:
     if no_folder(path) not in (None, "is not a folder"):
         head, colon, tail = text.rpartition(":")
         run = expanded(head)
-        if colon and tail in SYSTEMS and no_folder(run) is None:
+        if colon and tail in _NAMES and no_folder(run) is None:
             path, system = run, tail
         elif colon and no_folder(run) is None:
             raise UsageError(
                 f"{quoted(text)}: a run has no answers of '{one_line(tail, 40)}'; "
-                f"known are {', '.join(SYSTEMS)}."
+                f"known are {', '.join(_NAMES)}."
             )
     if no_folder(path) is None:
         stored = open_run(path)
@@ -223,7 +224,8 @@ def _unscored(metrics: Iterable[Metric], scored: Iterable[Scored]) -> str:
 
 def _losses(sides: Sequence[Side], ids: Sequence[str]) -> tuple[list[Column], str]:
     """The loss columns of two arms of runs, and what to say of them; "" for anything else."""
-    arms = [(side.run, side.system) for side in sides if side.run and side.system in ARMS]
+    generated = {system.name for system in generating()}
+    arms = [(side.run, side.system) for side in sides if side.run and side.system in generated]
     if len(arms) < 2:
         return [], ""
     a, b = (run.losses(system) for run, system in arms)

@@ -20,7 +20,7 @@ from harness.host.paths import no_folder
 from harness.host.text import quoted
 from harness.hub import reachable, token
 from harness.models.locate import missing
-from harness.pipeline.plan import environment
+from harness.runs.environment import environment
 from harness.runs.listing import runs_table
 from harness.scorers import Entry, entries
 

@@ -1,8 +1,8 @@
 """The tables of a command, published together: a folder of their own in the folder of results.
 
     results/
-        NAME/            comparison.md, comparison.csv, predictions.csv, manifests.json, curves/,
-                         and command.json: what was asked for
+        NAME/            comparison.md, comparison.csv, systems.csv, predictions.csv,
+                         manifests.json, curves/ and command.json: what was asked for
         NAME.incomplete/ the same of a command some of whose runs are not done
         latest           a link to the NAME that was published last
         comparison.md    and its like: links to what stands there in latest/
@@ -34,7 +34,7 @@ from harness.host.temporary import TEMPORARY, remove
 from harness.host.text import quoted
 from harness.pipeline.naming import INCOMPLETE, LATEST
 
-FILES = ("comparison.md", "comparison.csv", "predictions.csv", "manifests.json")
+FILES = ("comparison.md", "comparison.csv", "predictions.csv", "manifests.json", "systems.csv")
 CURVES, COMMAND = "curves", "command.json"
 EARLIER = "earlier"
 PATIENCE = 60.0

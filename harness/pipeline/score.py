@@ -12,19 +12,21 @@ from typing import Any
 
 from harness import __version__
 from harness.pipeline.outputs import check_out, write_together
-from harness.pipeline.plan import environment
 from harness.pipeline.predictions import Predictions, read_predictions
 from harness.pipeline.stored import open_run
 from harness.records import Scored, TextChoice
 from harness.reports.rows import clusters_of
 from harness.reports.summary import SummaryRow, summary_terminal, systems_terminal
+from harness.runs.environment import environment
 from harness.scorers import Chosen, get, metrics_of, names, score_systems
-from harness.stages.score import SYSTEMS, score_row
+from harness.stages.score import score_row
 from harness.statistics.paired import CONFIDENCE, RESAMPLES, describe_many
+from harness.systems import SYSTEMS
 
 SEED = 0
 SCORES, SUMMARY = "scores.jsonl", "summary.json"
 _ROOT = Path("results", "scores")
+_SYSTEMS = tuple(system.name for system in SYSTEMS)
 _UNUSED = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "datasets")
 
 
@@ -87,11 +89,11 @@ def score_run(
     """
     run = open_run(path)
     folder = out or _ROOT / run.name
-    check_out(folder, [f"{system}/{name}" for system in SYSTEMS for name in (SCORES, SUMMARY)])
+    check_out(folder, [f"{system}/{name}" for system in _SYSTEMS for name in (SCORES, SUMMARY)])
     wanted = text or run.text
     chosen = get(scorers or run.scorers, wanted)
-    systems = {system: run.answers(system) for system in SYSTEMS}
-    folders = [folder / system for system in SYSTEMS]
+    systems = {system: run.answers(system) for system in _SYSTEMS}
+    folders = [folder / system for system in _SYSTEMS]
     return _score(systems, folders, chosen, wanted, by_group)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from harness.data.nearest import nearest
 from harness.errors import UsageError
@@ -13,14 +14,15 @@ from harness.host.links import refuse_links
 from harness.host.paths import no_file, no_folder
 from harness.host.text import quoted
 from harness.pipeline.predictions import Predictions
-from harness.records import Arm, Example, Generation, Sample, SampleLoss, TextChoice
+from harness.records import Example, Generation, Sample, SampleLoss, TextChoice
 from harness.reports.rows import Origin
 from harness.runs.store import RunFolder
-from harness.stages.context import read_jsonl
-from harness.stages.score import sample_of, written_references
+from harness.runs.view import RunView
+from harness.stages.score import sample_of
+from harness.systems import SYSTEMS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StoredRun:
     """A run whose prompts and answers are to be read. scorers, text: what its task asked for."""
 
@@ -32,26 +34,29 @@ class StoredRun:
     def name(self) -> str:
         return self.folder.path.name
 
+    @cached_property
+    def view(self) -> RunView:
+        return RunView(self.folder)
+
     def answers(self, system: str) -> Predictions:
-        """The answers of a system (harness.stages.score.SYSTEMS) to the prompts that were asked.
+        """The answers of a system (of harness.systems.SYSTEMS) to the prompts that were asked.
 
         Raises UsageError where the run has not come so far.
         """
-        examples = self._examples("test")
+        self._need("prepare")
+        examples = self.view.examples("test")
         facts: dict[str, Any] = {"name": self.folder.label, "system": system}
         generations: dict[str, Generation] = {}
-        if system in get_args(Arm):
+        (found,) = (each for each in SYSTEMS if each.name == system)
+        if found.texts is None:
             self._need(f"generate-{system}")
-            relative = f"generations/{system}.jsonl"
-            rows = read_jsonl(self.folder.path / relative)
-            generations = {row["id"]: Generation(**row) for row in rows}
+            generations = self.view.generations(system)
             texts = [generations[example.id].text for example in examples]
+            relative = self.view.files.generations(system).relative_to(self.folder.path)
             entry = self.folder.manifest["stages"][f"generate-{system}"]
-            facts["sha256"] = entry["files"][relative]
-        elif system == "reference":
-            texts = written_references(self.folder.path, examples)
+            facts["sha256"] = entry["files"][relative.as_posix()]
         else:
-            texts = [example.target for example in self._nearest(examples)]
+            texts = found.texts(self.view)
         samples = [
             sample_of(example, text, generations.get(example.id))
             for example, text in zip(examples, texts, strict=True)
@@ -69,25 +74,14 @@ class StoredRun:
         examples = [Example(sample.id, sample.prompt, "") for sample in samples]
         return [
             replace(sample, prediction=near.target, finish_reason="stop")
-            for sample, near in zip(samples, self._nearest(examples), strict=True)
+            for sample, near in zip(
+                samples, nearest(examples, self.view.examples("train")), strict=True
+            )
         ]
 
     def losses(self, system: str) -> dict[str, SampleLoss] | None:
-        """Each reference's loss under an arm; None where that was not measured."""
-        if not self._has(f"measure-{system}"):
-            return None
-        rows = read_jsonl(self.folder.path / "losses" / f"{system}.jsonl")
-        return {row["id"]: SampleLoss(**row) for row in rows}
-
-    def _examples(self, part: str) -> list[Example]:
-        self._need("prepare")
-        rows = read_jsonl(self.folder.path / "data" / f"{part}.jsonl")
-        if part == "test":
-            rows = rows[: self.folder.identity["limit"]]
-        return [Example.from_json(row) for row in rows]
-
-    def _nearest(self, examples: list[Example]) -> list[Example]:
-        return nearest(examples, self._examples("train"))
+        """Each reference's loss under a system; None where that was not measured."""
+        return self.view.likelihoods(system) if self._has(f"likelihood-{system}") else None
 
     def _has(self, stage: str) -> bool:
         entry = self.folder.stage(stage)

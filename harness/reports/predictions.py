@@ -17,7 +17,7 @@ CELL_LIMIT = 30_000
 _WHOLE_TEXT = {
     "prompt": "data/",
     "reference": "data/",
-    "reference_written": "losses/written.jsonl",
+    "reference_written": "likelihoods/written.jsonl",
     "base": "generations/base.jsonl",
     "tuned": "generations/tuned.jsonl",
     "base_extracted": "scores/base.jsonl",

@@ -12,7 +12,15 @@ from harness.reports import ComparisonRow, KindRow
 from harness.reports.comparison import ALL_SEEDS
 from harness.reports.systems import SystemRow
 from harness.scorers.likelihood import LIKELIHOOD_METRICS
-from harness.statistics.paired import Comparison, Link, Pairs, compare_many, describe_many, holm, mean
+from harness.statistics.paired import (
+    Comparison,
+    Link,
+    Pairs,
+    compare_many,
+    describe_many,
+    holm,
+    mean,
+)
 from harness.statistics.seeds import combine
 
 Values = list[float | None]

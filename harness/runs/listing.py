@@ -14,6 +14,7 @@ from harness.host.paths import read_text
 from harness.host.text import clip, display_width, pad, single_line
 from harness.reports.formats import decimals_for, format_number
 from harness.runs.store import is_held, list_runs
+from harness.runs.view import Files
 
 PRIMARY = ("exact_match", "rougeL", "html_valid", "cross_entropy")
 """The scores that are listed, base → tuned, where a run has them."""
@@ -85,7 +86,7 @@ def _scores(folder: Path) -> dict[str, str]:
     """The primary scores of a finished run, "0.25 → 0.50"."""
     found = {}
     with suppress(OSError, ValueError, KeyError, TypeError):
-        for line in read_text(folder / "comparison.jsonl").splitlines():
+        for line in read_text(Files(folder).comparison).splitlines():
             if not any(f'"{name}"' in line for name in PRIMARY):
                 continue  # most lines, which need not be parsed
             row = json.loads(line)

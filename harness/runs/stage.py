@@ -1,9 +1,9 @@
 """What a stage is, and its key: the hash of all that can change its files, and of nothing else.
 
-A key is made of the stage's inputs, of the keys of the stages whose files it reads, of the code that
-makes its files, and of the versions of Python and of the packages that this code imports. Where a
-file lies, when it was written, what is said and shown, and how a step is carried out (--max-memory,
---report-to) are in none. No torch is imported here.
+A key is made of the stage's inputs, of the keys of the stages whose files it reads, of the code
+that makes its files, and of the versions of Python and of the packages that this code imports.
+Where a file lies, when it was written, what is said and shown, and how a step is carried out
+(--max-memory, --report-to) are in none. No torch is imported here.
 """
 
 from __future__ import annotations

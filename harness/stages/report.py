@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from harness.reports import ComparisonRow, Curves, KindRow, RunReport
@@ -196,24 +193,3 @@ def _picture(view: RunView) -> Curves | None:
         rates=[(row["step"], row["learning_rate"]) for row in view.log()],
         best=chosen if best else None,
     )
-
-
-@cache
-def commit() -> str:
-    """The commit of this code, "+ changes" where it was edited, "unknown" outside a checkout."""
-    top = Path(__file__).resolve().parents[2]
-    if not (top / ".git").exists():
-        return "unknown"
-    try:
-        head, status = (
-            subprocess.run(
-                ["git", *words], cwd=top, capture_output=True, text=True, timeout=10, check=True
-            ).stdout.strip()
-            for words in (
-                ("rev-parse", "--short=12", "HEAD"),
-                ("status", "--porcelain", "--untracked-files=no", "--", "harness", "tasks"),
-            )
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return f"{head} + changes" if status else head

@@ -19,7 +19,7 @@ from tests.support.commands import (
     make_registry,
 )
 
-VERBS = ("run", "report", "list", "doctor")
+VERBS = ("run", "report", "score", "compare", "check", "bench", "list", "doctor")
 
 
 def refused(outcome: Outcome, *texts: str, lines: int = 1) -> None:
@@ -75,6 +75,15 @@ def nothing_written(folder: Path) -> None:
         (["run", "--registry", "nowhere"], "nowhere"),
         (["doctor", "--registry", "nowhere"], "nowhere"),
         (["list", "models", "--registry", "nowhere"], "nowhere"),
+        (["run", "--set", "lora.r"], "is not FIELD=VALUE"),
+        (["run", "--set", "=8"], "is not FIELD=VALUE"),
+        (["run", "--set", "lora.r="], "is not FIELD=VALUE"),
+        (["run", "--set", "lora.rank=8"], "did you mean lora.r?"),
+        (["run", "--set", "learning_rate=fast"], "--set for recipe quick: learning_rate is"),
+        (["run", "--dry-run", "--set", "split.test=2"], "--set for task html_blocks: split.test"),
+        (["run", "--set", "scorers=['rogue']"], "--set scorers: there is no scorer 'rogue'"),
+        (["run", "--max-steps", "3", "--set", "lora.r=8", "max_steps=3"], "set one field"),
+        (["run", "--set", "lora.r=8", "--set", "recipe.lora.r=8"], "twice"),
         (["run", "--runs", ""], "empty path"),
         (["run", "--results", ""], "empty path"),
         (["run", "--results", "x" * 300], "too long"),

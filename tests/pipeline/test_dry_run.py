@@ -100,6 +100,9 @@ def test_twenty_changed_settings(
     assert agree("quantization", "--quantization", "nf4")
     assert agree("precision", "--precision", "bf16")
     assert agree("precision as it was", "--precision", "fp32") == ()
+    assert agree("a field of the recipe", "--set", "learning_rate=0.03")
+    assert agree("a field of the task", "--set", "decoding.max_new_tokens=5")
+    assert agree("fields as they were", "--set", "max_length=1024", "split.seed=0") == ()
     assert agree("memory", "--max-memory", "16GiB") == ()
     for name, path, old, new, makes in (
         ("logging", recipe, "save_steps = 2", "save_steps = 2\nlogging_steps = 3", False),

@@ -157,11 +157,28 @@ TABLE: dict[str, tuple[Callable[[World], object], frozenset[str]]] = {
     # the command
     "limit": (option(limit=3), ANSWERED),
     "seed": (option(seeds=(1,)), TRAINED),
-    "max steps": (option(max_steps=2), TRAINED),
-    "epochs": (option(epochs=1.0), TRAINED),
-    "quantization": (option(quantization="nf4"), MODEL),
-    "precision": (option(precision="bf16"), MODEL),
-    "precision as it was": (option(precision="fp32"), NONE),
+    "max steps": (option(overrides={"recipe.max_steps": 2}), TRAINED),
+    "epochs": (option(overrides={"recipe.num_train_epochs": 1.0}), TRAINED),
+    "quantization": (option(overrides={"recipe.quantization": "nf4"}), MODEL),
+    "precision": (option(overrides={"recipe.precision": "bf16"}), MODEL),
+    "precision as it was": (option(overrides={"recipe.precision": "fp32"}), NONE),
+    **{
+        f"set {name} to {value}": (option(overrides={name: value}), stages)
+        for name, value, stages in (
+            ("recipe.learning_rate", 0.02, TRAINED),
+            ("recipe.learning_rate", 0.01, NONE),  # as it was
+            ("recipe.lora.r", 8, TRAINED),
+            ("recipe.max_length", 64, TRAINED | {"measure-base"}),
+            ("recipe.save_steps", 3, NONE),
+            ("recipe.description", "x", NONE),
+            ("task.description", "x", NONE),
+            ("task.template", "Do: {}", MODEL),
+            ("task.decoding.max_new_tokens", 4, GENERATED),
+            ("task.scorers", ["exact_match"], SCORED),
+            ("task.split.validation", 0.4, ALL),
+            ("task.data.train", 11, ALL),
+        )
+    },
     "memory": (option(max_memory=2**30), NONE),
     "sinks": (option(report_to=("wandb",)), NONE),
     "verify": (option(verify=True), NONE),
@@ -216,6 +233,15 @@ TABLE: dict[str, tuple[Callable[[World], object], frozenset[str]]] = {
 def test_each_line_of_the_table(line: str, world: World) -> None:
     change, wanted = TABLE[line]
     assert changed(world, change) == wanted
+
+
+def test_a_field_that_is_set_is_keyed_like_one_of_the_file(world: World) -> None:
+    world.options["overrides"] = {"recipe.lora.r": 8, "task.decoding.max_new_tokens": 4}
+    given = world.keys()
+    del world.options["overrides"]
+    recipe("[lora]\nr = 8")(world)
+    edit("task", "max_new_tokens = 8", "max_new_tokens = 4")(world)
+    assert world.keys() == given
 
 
 DATA: dict[str, tuple[str, str, bool]] = {

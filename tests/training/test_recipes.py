@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from harness.config.overrides import override
 from harness.config.registry import Registry
 from harness.config.schema import RecipeConfig
 from harness.models.adapter import Adapter
@@ -244,7 +245,7 @@ def test_a_variant_of_lora_is_trained_saved_and_loaded_by_peft(flag: str, tmp_pa
 
     changes: dict[str, Any] = {"learning_rate": 1e-2, "lora.r": 8, f"lora.{flag}": True}
     make_registry(tmp_path, **changes)
-    recipe = Registry(tmp_path).recipe("tiny", {"max_steps": 2})
+    recipe = override(Registry(tmp_path).recipe("tiny"), {"recipe.max_steps": 2})
     base = base_of("llama")
     adapter, log = fit(base, recipe, tmp_path / "checkpoints")
     assert log[1].loss < log[0].loss + 0.5
