@@ -56,7 +56,7 @@ def _load() -> ModuleType:
 generator = _load()
 banks = importlib.import_module(f"{PACKAGE}.banks")
 choices = importlib.import_module(f"{PACKAGE}.choices")
-markup = importlib.import_module(f"{PACKAGE}.markup")
+family_module = importlib.import_module(f"{PACKAGE}.family")
 
 
 def rows_of(side: str, seed: int, count: int) -> list[Example]:
@@ -295,19 +295,19 @@ def edits() -> Iterator[Any]:
 def test_the_page_before_an_edit_fails_and_stands_in_every_prompt() -> None:
     for family, edit in edits():
         assertions = family.check(edit)
-        assert not all(check(edit.before, assertion) for assertion in assertions), edit
-        assert all(check(edit.after, assertion) for assertion in assertions), edit
-        assert all(edit.before in say(edit) for say in family.trained + family.reserved)
+        assert not all(check(edit["before"], assertion) for assertion in assertions), edit
+        assert all(check(edit["after"], assertion) for assertion in assertions), edit
+        assert all(edit["before"] in say(edit) for say in family.trained + family.reserved)
         # The draft may lack an alt text, but never a tag: it parses as the answer does.
-        assert errors(edit.before) == errors(edit.after)
+        assert errors(edit["before"]) == errors(edit["after"])
 
 
 def test_each_change_is_checked_by_itself() -> None:
     """Of two changes made, leaving out either is noticed: its own checks fail on the old page."""
     for _, edit in edits():
-        for change in edit.changes:
-            if change.checks:
-                assert not all(check(edit.before, a) for a in change.checks), change
+        for change in edit["changes"]:
+            if change["checks"]:
+                assert not all(check(edit["before"], a) for a in change["checks"]), change
 
 
 def test_the_prompt_says_all_that_the_reference_holds(sample: list[Example]) -> None:
@@ -370,9 +370,13 @@ def test_banks_keep_what_counting_and_quoting_rely_on() -> None:
         assert text == text.strip()
 
 
+def written(markup_of_values: str, **values: str) -> str:
+    return family_module.reference(markup_of_values)(values)
+
+
 def test_the_house_style() -> None:
-    item = markup.el("li", {"class": 'a"b', "hidden": None}, "x < y & z", markup.el("b", None, "!"))
-    assert markup.render([markup.el("ul", None, item), markup.el("img", {"src": "/a&b"})]) == (
+    item = '<li class="{a}" hidden>{b}<b>!</b></li>'
+    assert written(f'<ul>{item}</ul><img src="{{c}}">', a='a"b', b="x < y & z", c="/a&b") == (
         '<ul>\n  <li class="a&quot;b" hidden>x &lt; y &amp; z<b>!</b></li>\n</ul>\n'
         '<img src="/a&amp;b">'
     )
@@ -381,7 +385,7 @@ def test_the_house_style() -> None:
 @hypothesis_settings
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc"))))
 def test_any_text_survives_rendering(text: str) -> None:
-    page = markup.render([markup.el("p", {"title": text}, text)])
+    page = written('<p title="{text}">{text}</p>', text=text)
     paragraph = BeautifulSoup(page, "html5lib").p
     assert paragraph is not None
     assert paragraph.get_text() == text

@@ -1,0 +1,118 @@
+"""Rules by which values are drawn, one after another, as a family's [draw] table gives them.
+
+A rule is a text, in which what stands between angle brackets is drawn and what stands between
+braces was drawn before. A text of nothing but one of these is that value itself.
+
+<ul|ol>               one of these
+<2 of en|de|fr>       so many of these, none twice
+<1..30>               a number
+<title> <3 titles>    a source (see sources.py), or a list of so many from it; <Title> gives each
+                      a capital. The number may be a value's name: it, or the length of that list
+<pick links>          one of a list: which one it is, counted from 1, and the one itself
+
+Or it is made of rules in its turn:
+
+["{links}", "{new}"]                a list; lists in it are taken apart
+{ by = "last", footer = "...", else = "..." }   the rule for the value of `last`, "" where there
+                                    is none; where `last` is a list, a list with one for each
+{ for = "a in list", by = "..." }   a list with one for each, as in a template
+{ text = "...", href = "..." }      a record
+
+A rule named `a, *more, b` gives several values: from a list, or from a text split at its commas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .banks import capital
+from .choices import Choices
+from .template import find, scopes
+
+Rules = Mapping[str, Any]
+Source = Callable[[Choices, Mapping[str, Any], int], list[Any]]
+
+SOURCES: dict[str, Source] = {}
+"""What draws so many of a kind; the values drawn before are at hand, such as the theme."""
+
+_SLOT = re.compile(r"<([^<>]+)>|\{(\w[\w.:-]*)\}")
+
+
+def draw(c: Choices, rules: Rules, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, and those that the rules draw one after another."""
+    values = dict(values)
+    for names, rule in rules.items():
+        first, *others = names.split(", ")
+        drawn = value(c, rule, values)
+        if not others:
+            values[first] = drawn
+            continue
+        left = drawn.split(", ") if isinstance(drawn, str) else list(drawn)
+        rest = len(left) - len(others)
+        for name in (first, *others):
+            if name.startswith("*"):
+                values[name[1:]], left = left[:rest], left[rest:]
+            else:
+                values[name] = left.pop(0)
+    return values
+
+
+def value(c: Choices, rule: Any, values: Mapping[str, Any]) -> Any:
+    """What one rule draws."""
+    if isinstance(rule, str):
+        return fill(c, rule, values)
+    if isinstance(rule, list):
+        drawn = [value(c, part, values) for part in rule]
+        return [one for part in drawn for one in (part if isinstance(part, list) else [part])]
+    rest = dict(rule)
+    if loop := rest.pop("for", None):
+        return [value(c, rest, scope) for scope in scopes(values, loop)]
+    if path := rest.pop("by", None):
+        cases = find(values, path)
+        if isinstance(cases, list):
+            return [value(c, _case(rest, case), values) for case in cases]
+        return value(c, _case(rest, cases), values)
+    return {key: value(c, part, values) for key, part in rest.items()}
+
+
+def _case(rules: Rules, case: object) -> Any:
+    return rules.get(str(case), rules.get("else", ""))
+
+
+def fill(c: Choices, pattern: str, values: Mapping[str, Any]) -> Any:
+    """A text rule's value, drawn from left to right."""
+
+    def slot(match: re.Match[str]) -> Any:
+        return _drawn(c, match[1], values) if match[1] else find(values, match[2])
+
+    whole = _SLOT.fullmatch(pattern)
+    return slot(whole) if whole else _SLOT.sub(lambda match: str(slot(match)), pattern)
+
+
+def _drawn(c: Choices, slot: str, values: Mapping[str, Any]) -> Any:
+    many, of, options = slot.partition(" of ")
+    if of:
+        return list(c.some(options.split("|"), _number(many, values)))
+    if "|" in slot:
+        return c.one(slot.split("|"))
+    if ".." in slot:
+        low, high = slot.split("..")
+        return c.between(int(low), int(high))
+    many, _, name = slot.rpartition(" ")
+    if many == "pick":
+        at = c.below(len(values[name]))
+        return at + 1, values[name][at]
+    source = name.lower()
+    if source not in SOURCES:
+        source = source.removesuffix("s")
+    drawn = SOURCES[source](c, values, _number(many, values) if many else 1)
+    if name[0].isupper():
+        drawn = [capital(one) for one in drawn]
+    return drawn if many else drawn[0]
+
+
+def _number(many: str, values: Mapping[str, Any]) -> int:
+    found = many if many.isdigit() else find(values, many)
+    return len(found) if isinstance(found, list) else int(found)
