@@ -29,10 +29,10 @@ from typing import Any
 
 from .banks import capital
 from .choices import Choices
-from .template import find, scopes
+from .template import Values, find, scopes
 
 Rules = Mapping[str, Any]
-Source = Callable[[Choices, Mapping[str, Any], int], list[Any]]
+Source = Callable[[Choices, Values, int], list[Any]]
 
 SOURCES: dict[str, Source] = {}
 """What draws so many of a kind; the values drawn before are at hand, such as the theme."""
@@ -40,7 +40,7 @@ SOURCES: dict[str, Source] = {}
 _SLOT = re.compile(r"<([^<>]+)>|\{(\w[\w.:-]*)\}")
 
 
-def draw(c: Choices, rules: Rules, values: Mapping[str, Any]) -> dict[str, Any]:
+def draw(c: Choices, rules: Rules, values: Values) -> dict[str, Any]:
     """The values, and those that the rules draw one after another."""
     values = dict(values)
     for names, rule in rules.items():
@@ -59,7 +59,7 @@ def draw(c: Choices, rules: Rules, values: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def value(c: Choices, rule: Any, values: Mapping[str, Any]) -> Any:
+def value(c: Choices, rule: Any, values: Values) -> Any:
     """What one rule draws."""
     if isinstance(rule, str):
         return fill(c, rule, values)
@@ -81,7 +81,7 @@ def _case(rules: Rules, case: object) -> Any:
     return rules.get(str(case), rules.get("else", ""))
 
 
-def fill(c: Choices, pattern: str, values: Mapping[str, Any]) -> Any:
+def fill(c: Choices, pattern: str, values: Values) -> Any:
     """A text rule's value, drawn from left to right."""
 
     def slot(match: re.Match[str]) -> Any:
@@ -91,28 +91,29 @@ def fill(c: Choices, pattern: str, values: Mapping[str, Any]) -> Any:
     return slot(whole) if whole else _SLOT.sub(lambda match: str(slot(match)), pattern)
 
 
-def _drawn(c: Choices, slot: str, values: Mapping[str, Any]) -> Any:
+def _drawn(c: Choices, slot: str, values: Values) -> Any:
     many, of, options = slot.partition(" of ")
     if of:
-        return list(c.some(options.split("|"), _number(many, values)))
+        return list(c.some(options.split("|"), _number(c, many, values)))
     if "|" in slot:
         return c.one(slot.split("|"))
-    if ".." in slot:
-        low, high = slot.split("..")
-        return c.between(int(low), int(high))
     many, _, name = slot.rpartition(" ")
+    if not many and ".." in name:
+        return _number(c, name, values)
     if many == "pick":
         at = c.below(len(values[name]))
         return at + 1, values[name][at]
     source = name.lower()
     if source not in SOURCES:
         source = source.removesuffix("s")
-    drawn = SOURCES[source](c, values, _number(many, values) if many else 1)
+    drawn = SOURCES[source](c, values, _number(c, many, values) if many else 1)
     if name[0].isupper():
         drawn = [capital(one) for one in drawn]
     return drawn if many else drawn[0]
 
 
-def _number(many: str, values: Mapping[str, Any]) -> int:
+def _number(c: Choices, many: str, values: Values) -> int:
+    if ".." in many:
+        return c.between(*map(int, many.split("..")))
     found = many if many.isdigit() else find(values, many)
     return len(found) if isinstance(found, list) else int(found)

@@ -21,7 +21,7 @@ from harness.records import Example
 
 from .choices import Choices, CountingChoices
 from .edits import load_edits
-from .family import Family, load
+from .family import load
 
 Side = Literal["train", "test"]
 
@@ -76,36 +76,31 @@ def _side(side: Side, seed: int, rows: int) -> Iterator[Example]:
         family = FAMILIES[index % len(FAMILIES)]
         kind = "" if side == "train" else (SEEN, UNSEEN)[index % 2]
         for attempt in range(_ATTEMPTS):
-            row = _row(family, side, kind, index, Choices(f"{seed}/{side}/{index}/{attempt}"))
-            if (
-                side_of(family.name, row.target) == side
-                and row.target not in references
-                and row.prompt not in prompts
-            ):
+            c = Choices(f"{seed}/{side}/{index}/{attempt}")
+            # Drawn before the content, so that a change to a family's content keeps its phrasings.
+            phrasing = c.one(family.reserved if kind == UNSEEN else family.trained)
+            content = family.draw(c)
+            target = family.write(content)
+            if side_of(family.name, target) != side or target in references:
+                continue
+            prompt = phrasing(content)
+            if prompt not in prompts:
                 break
         else:
             raise ValueError(
                 f"html_blocks has no new {family.name!r} for row {index} of {side}; "
                 f"ask for fewer rows"
             )
-        references.add(row.target)
-        prompts.add(row.prompt)
-        yield row
-
-
-def _row(family: Family, side: Side, kind: str, index: int, c: Choices) -> Example:
-    # Drawn before the content, so that a change to a family's content keeps its phrasings.
-    phrasing = c.one(family.reserved if kind == UNSEEN else family.trained)
-    content = family.draw(c)
-    target = family.write(content)
-    return Example(
-        id=f"{side}-{index:05d}-{family.name}",
-        prompt=phrasing(content),
-        target=target,
-        kind=kind,
-        group=f"{family.name}-{_digest(family.name, target)[:16]}",
-        assertions=tuple(family.check(content)),
-    )
+        references.add(target)
+        prompts.add(prompt)
+        yield Example(
+            id=f"{side}-{index:05d}-{family.name}",
+            prompt=prompt,
+            target=target,
+            kind=kind,
+            group=f"{family.name}-{_digest(family.name, target)[:16]}",
+            assertions=tuple(family.check(content)),
+        )
 
 
 def _digest(family: str, reference: str) -> str:

@@ -71,7 +71,7 @@ def find(values: Values, path: str) -> Any:
     name, *steps = path.split(".")
     found = values[name]
     for step in steps:
-        if isinstance(found, Mapping):
+        if isinstance(found, dict):
             found = found[step]
         else:
             found = found[int(step[:-1]) :] if step.endswith(":") else found[int(step)]
@@ -109,6 +109,6 @@ def joined(texts: Sequence[str], between: str = ", ", last: str = " and ") -> st
 WAYS: dict[str, Callable[[Any], object]] = {
     "an": lambda name: f"an {name}" if name[0] in "aeio" else f"a {name}",
     "count": len,
-    "listing": joined,
+    "commas": lambda texts: ", ".join(map(str, texts)),
     "quoted": lambda texts: joined([f'"{text}"' for text in texts]),
 }
