@@ -44,7 +44,11 @@ def read(path: str) -> dict[str, Any]:
 
 def load(name: str) -> Family:
     """The family of `families/<name>.toml`."""
-    file = read(f"families/{name}.toml")
+    return family(name, read(f"families/{name}.toml"))
+
+
+def family(name: str, file: dict[str, Any]) -> Family:
+    """The family that a file's tables and texts describe."""
     return Family(
         name,
         draw=lambda c: draw(c, file["draw"], {}),

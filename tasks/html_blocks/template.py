@@ -50,19 +50,27 @@ class Template:
         return self._escape(str(WAYS[word](find(values, rest)) if rest else find(values, word)))
 
 
-def _parse(pieces: Iterator[tuple[int, str]]) -> dict[str, list[Any]]:
-    """The parts of a text up to its {end}: plain texts, and tags with what is inside them."""
+def _parse(pieces: Iterator[tuple[int, str]], opened: str = "") -> dict[str, list[Any]]:
+    """The parts of a text, or of what `opened` up to its {end}: texts, and tags with their parts.
+
+    Raises ValueError where an {end} is missing or closes nothing.
+    """
     parts: dict[str, list[Any]] = {"": [], "else": [], "join": [], "at last": []}
     part = parts[""]
     for i, piece in pieces:
         if i % 2 == 0:
             part.append(piece)
         elif piece == "end":
-            break
+            if not opened:
+                raise ValueError("an {end} closes nothing")
+            return parts
         elif piece in parts:
             part = parts[piece]
         else:
-            part.append((piece, _parse(pieces) if piece.startswith(("if ", "for ")) else {}))
+            inside = _parse(pieces, piece) if piece.startswith(("if ", "for ")) else {}
+            part.append((piece, inside))
+    if opened:
+        raise ValueError(f"{{{opened}}} has no {{end}}")
     return parts
 
 
