@@ -6,17 +6,20 @@ braces was drawn before. A text of nothing but one of these is that value itself
 <ul|ol>               one of these
 <2 of en|de|fr>       so many of these, none twice
 <1..30>               a number
-<title> <3 titles>    a source (see sources.py), or a list of so many from it; <Title> gives each
-                      a capital. The number may be a value's name: it, or the length of that list
-<pick links>          one of a list: which one it is, counted from 1, and the one itself
+<title> <3 titles>    one from a source (see sources.py), or a list of so many; <Title> and
+                      <3 Titles> begin with capitals
+<pick links>          two values: which one of the list it is, counted from 1, and the one itself
 
-Or it is made of rules in its turn:
+"So many" is a number, a range to draw it from (<2..3 titles>), or a value: a number, or a list of
+which it is the length.
 
-["{links}", "{new}"]                a list; lists in it are taken apart
-{ by = "last", footer = "...", else = "..." }   the rule for the value of `last`, "" where there
-                                    is none; where `last` is a list, a list with one for each
-{ for = "a in list", by = "..." }   a list with one for each, as in a template
-{ text = "...", href = "..." }      a record
+A rule may be made of rules, too:
+
+["{links}", "{new}"]                             a list; lists in it are taken apart
+{ by = "last", footer = "...", else = "..." }    the rule for the value of `last`, "" where there
+                                                 is none; if it is a list, a list with one for each
+{ for = "a in links", by = ... }                 a list with one for each, as in a template
+{ text = "...", href = "..." }                   a record
 
 A rule named `a, *more, b` gives several values: from a list, or from a text split at its commas.
 """
@@ -35,7 +38,7 @@ Rules = Mapping[str, Any]
 Source = Callable[[Choices, Values, int], list[Any]]
 
 SOURCES: dict[str, Source] = {}
-"""What draws so many of a kind; the values drawn before are at hand, such as the theme."""
+"""By name, what draws so many of a kind; it sees the values drawn before (sources.py fills it)."""
 
 _SLOT = re.compile(r"<([^<>]+)>|\{(\w[\w.:-]*)\}")
 

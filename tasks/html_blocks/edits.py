@@ -42,7 +42,7 @@ def _edit(draft: Mapping[str, Any]) -> Callable[[Choices], Values]:
     )
 
     def edit(c: Choices) -> Values:
-        values = draw(c, draft["draw"], {})
+        values: Values = draw(c, draft["draw"], {})
         before = write(values)
         asked = (*needed, *c.some(others, c.between(1, 2) - len(needed)))
         changes = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.records import Assertion
 
-from . import sources  # noqa: F401
+from . import sources  # noqa: F401 (what rules draw from)
 from .choices import Choices
 from .draws import draw
 from .markup import escape, layout

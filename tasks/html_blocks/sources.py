@@ -6,15 +6,14 @@ and all that is composed of them are of the theme, so a rule for `theme` comes b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 from .banks import BANKS, ENTRIES, PATTERNS, SENTENCES, THEMES, TITLES, capital
 from .choices import Choices
 from .draws import SOURCES, Source, fill
-from .template import joined
+from .template import Values, joined
 
-Values = Mapping[str, Any]
 Record = dict[str, Any]
 
 _UNUSUAL_ONCE_IN = 14
@@ -24,8 +23,12 @@ def _bank(options: tuple[Any, ...]) -> Source:
     return lambda c, values, k: list(c.some(options, k))
 
 
+def _each(one: Callable[[Choices, Values], Any]) -> Source:
+    return lambda c, values, k: [one(c, values) for _ in range(k)]
+
+
 def _pattern(pattern: str) -> Source:
-    return lambda c, values, k: [fill(c, pattern, values) for _ in range(k)]
+    return _each(lambda c, values: fill(c, pattern, values))
 
 
 def _texts(patterns: tuple[str, ...]) -> Source:
@@ -54,17 +57,17 @@ def _entries(c: Choices, values: Values, k: int) -> list[str]:
     ]
 
 
-def _sentence_parts(c: Choices, values: Values, k: int) -> list[list[str]]:
-    """A sentence in three: a phrase that an emphasis can stand on, what is before, what after."""
+def _sentence_parts(c: Choices, values: Values) -> list[str]:
+    """A sentence in three: a phrase that an emphasis can stand on, between the rest."""
     before, _, rest = c.one(SENTENCES).rpartition("<")
     phrase, _, after = rest.partition(">")
-    return [[fill(c, before, values), fill(c, f"<{phrase}>", values), after]]
+    return [fill(c, before, values), fill(c, f"<{phrase}>", values), after]
 
 
-def _dates(c: Choices, values: Values, k: int) -> list[list[str]]:
+def _date_pair(c: Choices, values: Values) -> list[str]:
     """A date as people write it and as `datetime` wants it: "3 May 2026" and "2026-05-03"."""
     year, month, day = c.between(2019, 2030), c.below(12), c.between(1, 28)
-    return [[f"{day} {BANKS['month'][month]} {year}", f"{year}-{month + 1:02d}-{day:02d}"]]
+    return [f"{day} {BANKS['month'][month]} {year}", f"{year}-{month + 1:02d}-{day:02d}"]
 
 
 def _links(c: Choices, values: Values, k: int) -> list[Record]:
@@ -138,10 +141,10 @@ SOURCES.update(
     state=_of_theme("states"),
     title=_texts(TITLES),
     sentence=_texts(SENTENCES),
-    sentence_parts=_sentence_parts,
+    sentence_parts=_each(_sentence_parts),
     entries=_entries,
-    date_pair=_dates,
-    date=lambda c, values, k: [_dates(c, values, k)[0][0]],
+    date_pair=_each(_date_pair),
+    date=_each(lambda c, values: _date_pair(c, values)[0]),
     link=_links,
     input=_inputs,
     field=_fields,

@@ -4,9 +4,10 @@
 {an tag} {quoted names}                       a value as one of WAYS puts it
 {if name}...{else}...{end}                    if there is such a value and it is not empty
 {if name is word}...{end}                     if it equals the word, or the value of that name
-{for a in list}...{join}, {at last} and {end} once for each; `join` stands between two of them,
-                                              `at last`, if given, between the last two
-{for a, b in pairs} {for a, b in these, those}   pairs taken apart, lists walked side by side
+{for a in list}...{join}, {at last} and {end} once for each; what follows `join` stands between
+                                              two of them that have a text, and what follows
+                                              `at last`, if it is there, between the last two
+{for a, b in pairs} {for a, b in one, two}    pairs taken apart, or lists walked side by side
 {number}                                      in a `for`: which one this is, counted from 1
 
 A line that holds nothing but if, for, else and end leaves no line in the text.
@@ -35,11 +36,10 @@ class Template:
         return self._fill(self._parts[""], values).rstrip("\n")
 
     def _fill(self, parts: Sequence[Any], values: Values) -> str:
-        return "".join(
-            part if isinstance(part, str) else self._tag(*part, values) for part in parts
-        )
+        return "".join(part if isinstance(part, str) else self._tag(part, values) for part in parts)
 
-    def _tag(self, tag: str, inside: dict[str, list[Any]], values: Values) -> str:
+    def _tag(self, part: tuple[str, dict[str, list[Any]]], values: Values) -> str:
+        tag, inside = part
         word, _, rest = tag.partition(" ")
         if word == "if":
             return self._fill(inside["" if _holds(values, rest) else "else"], values)
