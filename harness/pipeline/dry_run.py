@@ -83,8 +83,7 @@ def _plan(job: Job, earlier: set[tuple[str, ...]]) -> list[str]:
         f"samples  {len(parts.train):,} to train on, {len(parts.validation):,} to validate, "
         f"{len(asked):,} of {len(parts.test):,} held out to answer",
         f"steps    {_steps(recipe, steps)}",
-        f"tokens   about {tokens:,.0f} to train on, at most {answers:,} to generate by each "
-        "system",
+        f"tokens   about {tokens:,.0f} to train on, at most {answers:,} to generate by each system",
         f"disk     about {disk / 2**20:,.0f} MiB while it trains{_weights(run)}",
         f"cached   {', '.join(stages.cached) or 'nothing'}",
         *([f"taken    {', '.join(stages.taken)}: from an earlier run"] if stages.taken else []),

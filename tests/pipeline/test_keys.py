@@ -17,14 +17,20 @@ import pytest
 from harness import hub
 from harness.config.schema import RecipeConfig, TaskConfig
 from harness.host import checksums, machine
+from harness.host.files import digest
 from harness.pipeline import plan
-from harness.pipeline.plan import CODE, LIBRARIES, UNKEYED, Options, plan_runs, stage_names
+from harness.pipeline.options import Options
+from harness.pipeline.plan import plan_runs
+from harness.pipeline.selection import select
+from harness.runs import stage as stage_module
+from harness.runs.run import UNKEYED, Run
+from harness.stages import stage_names
 from tests.support.commands import GENERATOR, make_registry
 
 ALL = frozenset(stage_names())
 NONE: frozenset[str] = frozenset()
 MODEL = ALL - {"prepare"}
-TRAINED = MODEL - {"generate-base", "measure-base"}
+TRAINED = MODEL - {"generate-base", "likelihood-base"}
 ANSWERED = MODEL - {"train"}
 GENERATED = frozenset(["generate-base", "generate-tuned", "score", "compare"])
 SCORED = frozenset(["score", "compare"])
@@ -74,6 +80,10 @@ class World:
 
     def keys(self, task: str = "words") -> dict[str, str]:
         """The keys of a run, and the name of its folder as "folder"."""
+        run = self.run(task)
+        return {**run.keys, "folder": digest(run.identity)}
+
+    def run(self, task: str = "words") -> Run:
         options = {
             "models": ("mine",),
             "tasks": (task,),
@@ -83,8 +93,8 @@ class World:
             "data": {"rows": str(self.rows)} if task == "rows" else {},
             **self.options,
         }
-        (run,) = plan_runs(Options(**options))
-        return {**run.keys, "folder": plan.digest(run.identity)}
+        (run,) = plan_runs(select(Options(**options)))
+        return run
 
 
 @pytest.fixture
@@ -168,7 +178,7 @@ TABLE: dict[str, tuple[Callable[[World], object], frozenset[str]]] = {
             ("recipe.learning_rate", 0.02, TRAINED),
             ("recipe.learning_rate", 0.01, NONE),  # as it was
             ("recipe.lora.r", 8, TRAINED),
-            ("recipe.max_length", 64, TRAINED | {"measure-base"}),
+            ("recipe.max_length", 64, TRAINED | {"likelihood-base"}),
             ("recipe.save_steps", 3, NONE),
             ("recipe.description", "x", NONE),
             ("task.description", "x", NONE),
@@ -186,7 +196,7 @@ TABLE: dict[str, tuple[Callable[[World], object], frozenset[str]]] = {
     # the recipe
     "learning rate": (edit("recipe", "0.01", "0.02"), TRAINED),
     "rank": (recipe("[lora]\nr = 8"), TRAINED),
-    "max length": (recipe("max_length = 64"), TRAINED | {"measure-base"}),
+    "max length": (recipe("max_length = 64"), TRAINED | {"likelihood-base"}),
     "eval steps": (recipe("eval_steps = 2"), TRAINED),
     "eval samples": (recipe("eval_samples = 2"), TRAINED),
     "logging steps": (recipe("logging_steps = 5"), NONE),
@@ -337,7 +347,8 @@ def test_each_package_is_in_the_keys_of_what_uses_it(
     version = machine.version_of
 
     def newer(_: World) -> None:
-        monkeypatch.setattr(plan, "version_of", lambda n: "9" if n == package else version(n))
+        for module in (plan, stage_module):
+            monkeypatch.setattr(module, "version_of", lambda n: "9" if n == package else version(n))
 
     assert changed(world, newer) == UNDER[package]
 
@@ -367,22 +378,16 @@ def test_a_tokenizer_that_is_converted_at_loading_is_keyed_by_what_converts_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (world.weights / "tokenizer.json").rename(world.weights / "tokenizer.model")
+    names = world.run().weights["libraries"]
+    assert {"torch", "sentencepiece", "tiktoken", "protobuf"} <= names.keys()
+    assert "gguf" not in names
     newer = lambda _: monkeypatch.setattr(plan, "version_of", lambda name: f"9 {name}")  # noqa: E731
-    assert changed(world, newer) == ALL
-    groups: set[str] = set()
-    monkeypatch.setattr(plan, "libraries", lambda *names: groups.update(names))
-    world.keys()
-    assert {"weights", "tokenizer"} <= groups
-    assert "embedded" not in groups
+    assert changed(world, newer) == MODEL
 
 
-def test_what_the_tables_name_is_there() -> None:
-    package = Path(plan.__file__).parent
-    for part in {part for parts in CODE.values() for part in parts}:
-        assert (package / part).exists(), part
+def test_what_changes_no_file_is_a_setting_that_there_is() -> None:
     assert UNKEYED["recipe"] < set(RecipeConfig.model_fields)
     assert UNKEYED["task"] < set(TaskConfig.model_fields)
-    assert len(LIBRARIES["weights"]) == len(set(LIBRARIES["weights"]))
 
 
 # --- seals -----------------------------------------------------------------------------------

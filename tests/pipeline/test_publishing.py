@@ -22,7 +22,7 @@ from harness.errors import BusyError, StorageError, UsageError
 from harness.host import exchange
 from harness.pipeline import publishing
 from harness.pipeline.naming import asked, checked, name_of
-from harness.pipeline.plan import Options
+from harness.pipeline.options import Options
 from harness.pipeline.publishing import CURVES, FILES, Published, Tables, publish, refuse, tidy
 from harness.runs.listing import age, runs_table
 from tests.support.commands import (

@@ -17,11 +17,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.runs.context import Context
+    from harness.runs.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "peft", "numpy", "pydantic", "datasets", "bitsandbytes", "bs4")
@@ -180,12 +184,12 @@ def _serve(imports: list[str]) -> None:
         # Set before any work: a pool of threads does not outlive a fork.
         torch.set_num_threads(1)
     if imports:
-        from harness.pipeline.plan import CODE, code
-        from harness.stages.report import commit
+        from harness.runs.code import code_digest
+        from harness.runs.environment import commit
 
         commit()  # one answer for all children, whatever happens to the checkout meanwhile
-        for parts in CODE.values():
-            code(*parts)
+        files = [f.relative_to(ROOT).with_suffix("") for f in (ROOT / "harness").rglob("*.py")]
+        code_digest(".".join(f.parts).removesuffix(".__init__") for f in files)
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
@@ -261,17 +265,24 @@ def _command(request: dict[str, Any], files: Path) -> int:
 
 
 def _note_stages(seen: list[str]) -> None:
-    from harness.pipeline import run
+    from harness.executors import job
 
-    def noting(name: str, stage: Callable[[Any], None]) -> Callable[[Any], None]:
-        def noted(context: Any) -> None:
-            seen.append(name)
-            stage(context)
+    noted = noting_stages(seen)
+    job.stages = lambda: noted
 
-        return noted
 
-    for name, stage in run.STAGES.items():
-        run.STAGES[name] = noting(name, stage)
+def noting_stages(seen: list[str]) -> tuple[Stage, ...]:
+    """The stages of a run, each of which adds its name to `seen` when it is made."""
+    from harness.stages import stages
+
+    def noting(stage: Stage) -> Stage:
+        def make(context: Context) -> None:
+            seen.append(stage.name)
+            stage.make(context)
+
+        return replace(stage, make=make)
+
+    return tuple(noting(stage) for stage in stages())
 
 
 def _arrange(fault: Fault, report: dict[str, Any]) -> None:

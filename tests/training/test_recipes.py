@@ -19,7 +19,7 @@ from harness.config.overrides import override
 from harness.config.registry import Registry
 from harness.config.schema import RecipeConfig
 from harness.models.adapter import Adapter
-from harness.pipeline.plan import Options
+from harness.pipeline.options import Options
 from harness.training.loader import step_loader
 from harness.training.schedule import (
     examples_of_step,
