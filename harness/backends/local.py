@@ -109,6 +109,6 @@ class Bench:
         """Peak memory so far, in bytes, or nothing where no model was loaded."""
         if self._base is None:
             return {}
-        from harness.training.trainer import peak_memory
+        from harness.models.device import peak_memory
 
         return {"peak_memory_bytes": peak_memory(self._base.device)}
