@@ -11,7 +11,7 @@ middle. Control tokens come from the template and from the tokenizer's own rules
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,6 +41,16 @@ class TokenSample:
     def scored_tokens(self) -> int:
         """Tokens that carry a label: a causal model predicts each from those before it."""
         return len(self.ids) - max(self.prompt_tokens, 1)
+
+
+def with_labels(samples: Iterable[TokenSample]) -> list[TokenSample]:
+    """The samples that have a token to learn from or to score; the others were cut before it."""
+    return [sample for sample in samples if sample.scored_tokens > 0]
+
+
+def prompt_room(context: int, max_new_tokens: int) -> int:
+    """Tokens that a prompt may have: what the answer leaves of the context, and at least half."""
+    return max(context - max_new_tokens, context // 2)
 
 
 class Codec:

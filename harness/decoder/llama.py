@@ -1,4 +1,4 @@
-"""A layer of the llama family, written out: RMS norm, attention, RMS norm, gated feed-forward."""
+"""A layer of the llama family: RMS norm, attention, RMS norm, SwiGLU."""
 
 from __future__ import annotations
 
@@ -10,72 +10,82 @@ from torch import Tensor, nn
 
 from harness.decoder.attention import Attention, attend
 from harness.decoder.gated import GatedLayer
-from harness.decoder.layer import Row, Stack
-from harness.decoder.lora_linear import Grads
+from harness.decoder.layer import LayerInputs, Stack
+from harness.decoder.lora_linear import LoraGradients
 from harness.kernels import pointwise
 from harness.kernels.pointwise import Norm
 from harness.models.load import Base
 
 
 @dataclass(slots=True)
-class Saved:
+class Activations:
     """What the backward pass of a layer needs; names as in `LlamaLayer.forward`."""
 
-    h: Tensor
+    residual: Tensor
     x: Tensor
     attention: Attention
-    mixed: Tensor
-    h2: Tensor
+    attn_out: Tensor
+    residual2: Tensor
     x2: Tensor
-    both: Tensor
+    gate_up: Tensor
     act: Tensor
 
 
 class LlamaLayer(GatedLayer):
-    """h + d -> (h2, d2): what enters is a sum of two, so that adding goes with the norm."""
+    """A llama's layer."""
 
-    def __init__(self, module: Any, config: Any, dense: bool, dtype: torch.dtype, seed: int):
-        super().__init__(module, config, dense, dtype, seed)
+    def __init__(self, module: Any, config: Any, dense: bool, dtype: torch.dtype, index: int):
+        super().__init__(module, config, dense, dtype, index)
         self.norm1 = _rms(module.input_layernorm)
         self.norm2 = _rms(module.post_attention_layernorm)
-        self.tail = max(self.o.rank, self.down.rank)
+        self.spare = max(self.o.rank, self.down.rank)
 
-    def forward(self, h: Tensor, d: Tensor | None, row: Row) -> tuple[Tensor, Tensor, Saved]:
-        (tokens, width), view = h.shape, row.views[self.kind]
+    def forward(
+        self, residual: Tensor, delta: Tensor | None, inputs: LayerInputs
+    ) -> tuple[Tensor, Tensor, Activations]:
+        (tokens, width), seed = residual.shape, inputs.dropout_seed
         x = self.qkv.input(tokens)
-        h = pointwise.norm(h, d, self.norm1, x[:, :width])
-        q, k, v = self.split(self.qkv.forward(x, row.call))
-        mixed = self.o.input(tokens)
-        out = mixed[:, : self.o.inputs].view(tokens, self.heads, self.size)
-        attention = attend(q, k, v, view, out)
-        d = self.o.forward(mixed, row.call)
+        residual = pointwise.norm(residual, delta, self.norm1, x[:, :width])
+        q, k, v = self.split_heads(self.qkv.forward(x, seed))
+        attn_out = self.o.input(tokens)
+        out = attn_out[:, : self.o.inputs].view(tokens, self.heads, self.head_dim)
+        attention = attend(q, k, v, inputs.attention[self.kind], out)
+        delta = self.o.forward(attn_out, seed)
         x2 = self.gate_up.input(tokens)
-        h2 = pointwise.norm(h, d, self.norm2, x2[:, :width])
-        both = self.gate_up.forward(x2, row.call)
-        gate, up = both.chunk(2, -1)
+        residual2 = pointwise.norm(residual, delta, self.norm2, x2[:, :width])
+        gate_up = self.gate_up.forward(x2, seed)
+        gate, up = gate_up.chunk(2, -1)
         act = self.down.input(tokens)
-        pointwise.gated(gate, up, act[:, : self.down.inputs])
-        d = self.down.forward(act, row.call)
-        return h2, d, Saved(h, x, attention, mixed, h2, x2, both, act)
+        pointwise.glu(gate, up, act[:, : self.down.inputs])
+        delta = self.down.forward(act, seed)
+        saved = Activations(residual, x, attention, attn_out, residual2, x2, gate_up, act)
+        return residual2, delta, saved
 
-    def backward(self, gh: Tensor, saved: Saved, row: Row, into: Grads, first: bool) -> None:
-        (tokens, width), view = saved.h.shape, row.views[self.kind]
-        g = gh[:, : width + self.down.rank]
-        (g_act,) = self.down.backward(g, saved.act, row.call, into)
-        g_both = self.gate_up.grad(tokens)
-        gate, up = saved.both.chunk(2, -1)
+    def backward(
+        self,
+        grad: Tensor,
+        saved: Activations,
+        inputs: LayerInputs,
+        into: LoraGradients,
+        first: bool,
+    ) -> None:
+        (tokens, width), seed = saved.residual.shape, inputs.dropout_seed
+        g_down = grad[:, : width + self.down.rank]
+        (g_act,) = self.down.backward(g_down, saved.act, seed, into)
+        g_gate_up = self.gate_up.grad(tokens)
+        gate, up = saved.gate_up.chunk(2, -1)
         half = gate.shape[1]
-        pointwise.gated_backward(g_act, gate, up, g_both[:, :half], g_both[:, half : 2 * half])
-        (gx,) = self.gate_up.backward(g_both, saved.x2, row.call, into)
-        del g_act, g_both
-        pointwise.norm_backward(gx, saved.h2, self.norm2, gh[:, :width])
-        (g_mixed,) = self.o.backward(gh[:, : width + self.o.rank], saved.mixed, row.call, into)
+        pointwise.glu_backward(g_act, gate, up, g_gate_up[:, :half], g_gate_up[:, half : 2 * half])
+        (gx,) = self.gate_up.backward(g_gate_up, saved.x2, seed, into)
+        del g_act, g_gate_up
+        pointwise.norm_backward(gx, saved.residual2, self.norm2, grad[:, :width])
+        (g_out,) = self.o.backward(grad[:, : width + self.o.rank], saved.attn_out, seed, into)
         g_qkv = self.qkv.grad(tokens)
-        g_mixed = g_mixed.view(tokens, self.heads, self.size)
-        gq, gk, gv = self.split(g_qkv[:, : self.qkv.outputs])
-        saved.attention.backward(g_mixed, view, gq, gk, gv)
-        for gx in self.qkv.backward(g_qkv, saved.x, row.call, into, wanted=not first):
-            pointwise.norm_backward(gx, saved.h, self.norm1, gh[:, :width])
+        g_out = g_out.view(tokens, self.heads, self.head_dim)
+        gq, gk, gv = self.split_heads(g_qkv[:, : self.qkv.outputs])
+        saved.attention.backward(g_out, inputs.attention[self.kind], gq, gk, gv)
+        for gx in self.qkv.backward(g_qkv, saved.x, seed, into, needs_input_grad=not first):
+            pointwise.norm_backward(gx, saved.residual, self.norm1, grad[:, :width])
 
 
 def _rms(module: nn.Module) -> Norm:
@@ -94,19 +104,19 @@ def stack(base: Base, dense: bool) -> Stack:
         layers=list(layers),
         embedding=model.embed_tokens,
         norm=_rms(model.norm),
-        size=layers[0].size,
-        angles=lambda positions, kind: model.rotary_emb(like, positions),
+        head_dim=layers[0].head_dim,
+        rope=lambda positions, kind: model.rotary_emb(like, positions),
         windows={"": None},
     )
 
 
-def kept(config: Any) -> int:
-    """Elements a token that a layer keeps for its backward pass, the adapter's columns apart."""
+def activations_per_token(config: Any) -> int:
+    """Elements a token that a layer keeps for its backward pass, without LoRA's columns."""
     hidden, inner = config.hidden_size, config.intermediate_size
-    size = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     heads = config.num_attention_heads
-    qkv = (heads + 2 * config.num_key_value_heads) * size
-    return int(4 * hidden + qkv + heads * size + 3 * inner)
+    qkv = (heads + 2 * config.num_key_value_heads) * head_dim
+    return int(4 * hidden + qkv + heads * head_dim + 3 * inner)
 
 
 def supported(config: Any) -> bool:

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from harness.config.schema import GgufPackageSource, ModelConfig, Precision, Quantization
 from harness.data.tokens import Codec
 from harness.errors import AdapterError, MissingError, RunError, UsageError
-from harness.host.machine import cpu_has_bf16, keep_freed_memory
+from harness.host.machine import keep_freed_memory
 from harness.models.complete import check_complete
 from harness.models.convert import ensure_converted
 from harness.models.coverage import TOLERATED, weights_of
+from harness.models.device import pick_device, pick_dtype
 from harness.models.families import (
     can_pack,
     expected_linears,
@@ -32,7 +33,6 @@ from harness.models.quiet import quiet
 from harness.models.sanity import CONTEXT
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass
@@ -83,30 +83,6 @@ class Base:
     def autocast(self) -> torch.autocast:
         """Products in `dtype`, where that is not float32."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-
-def pick_device() -> torch.device:
-    """The first CUDA device where torch can use one, else the CPU."""
-    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-
-
-def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type that products are computed in. "auto": bf16 where the hardware has it.
-
-    float16 has no fast products on a CPU and needs loss scaling: there it is computed in float32,
-    which holds every float16 value.
-    """
-    if precision == "auto":
-        if device.type == "cuda":
-            return (
-                torch.bfloat16
-                if torch.cuda.is_bf16_supported(including_emulation=False)
-                else torch.float16
-            )
-        return torch.bfloat16 if cpu_has_bf16() else torch.float32
-    if precision == "fp16" and device.type == "cpu":
-        return torch.float32
-    return DTYPES[precision]
 
 
 def load_base(

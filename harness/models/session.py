@@ -93,17 +93,6 @@ class Session:
         """Peak memory so far, in bytes, or nothing where no model was loaded."""
         if self._base is None:
             return {}
-        return {"peak_memory_bytes": _peak_memory(self._base)}
+        from harness.models.device import peak_memory
 
-
-def _peak_memory(base: Base) -> int:
-    """Bytes: the most that the device (on a CPU: this process) has held so far."""
-    import torch
-
-    if base.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(base.device)
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {"peak_memory_bytes": peak_memory(self._base.device)}

@@ -23,23 +23,25 @@ def train(context: Context) -> None:
         context.publish("train", [], {"trained": False}, 0.0)
         return
     from harness.models.adapter import Adapter
+    from harness.models.device import limit_memory
     from harness.models.load import describe_base
     from harness.stages.encode import encode
     from harness.stages.sampling import Answers
-    from harness.training.memory_plan import Wanted
+    from harness.training.loop import train as fit
+    from harness.training.memory_plan import PlanConstraints
     from harness.training.schedule import total_steps
     from harness.training.step_log import StepLog
-    from harness.training.trainer import train as fit
+    from harness.training.trainer import Trainer
 
     base = context.session.base(run)
     codec = base.codec(run.task.template)
     longest = min(run.recipe.max_length, base.context)
     recipe = run.recipe.model_copy(update={"max_length": longest})
     encoded = encode(context, base, codec, longest)
-    kept, validation = encoded.train, encoded.validation
-    held = context.view.examples("validation")
+    samples = encoded.train
+    held_out = context.view.examples("validation")
 
-    if not validation and (recipe.early_stopping_patience or recipe.load_best_model_at_end):
+    if not encoded.validation and (recipe.early_stopping_patience or recipe.load_best_model_at_end):
         raise RunError(
             f"recipe {recipe.name} chooses by the validation loss, but {run.task.name} has no "
             "validation part; set split.validation in the task, or leave early_stopping_patience "
@@ -47,13 +49,13 @@ def train(context: Context) -> None:
         )
 
     scratch = context.scratch("train")
-    total = total_steps(recipe, [len(sample.ids) for sample in kept])
+    total = total_steps(recipe, [len(sample.ids) for sample in samples])
     journal = Journal(scratch / "log.jsonl", notice=context.say)
     entries: list[dict[str, Any]] = []
     bars: list[Progress] = []
     feeds: list[Feed] = []
 
-    def kept_so_far() -> dict[str, Any]:
+    def carry() -> dict[str, Any]:
         """What a checkpoint carries: the log is whole then, whatever becomes of the journals."""
         return {"log": entries, "samples": [] if answers is None else answers.rows}
 
@@ -100,36 +102,34 @@ def train(context: Context) -> None:
 
     adapter = Adapter.attach(base, run.recipe.lora, run.seed)
     answers = None
-    if recipe.eval_samples and held:
+    if recipe.eval_samples and held_out:
         answers = Answers(
             base,
             adapter,
             codec,
-            held[: recipe.eval_samples],
+            held_out[: recipe.eval_samples],
             run.task.decoding,
             scratch / "samples.jsonl",
             context.say,
         )
     try:
+        if context.session.max_memory is not None:
+            limit_memory(base.device, context.session.max_memory)
+        trainer = Trainer(
+            base,
+            adapter,
+            samples,
+            encoded.validation,
+            recipe,
+            run.seed,
+            context.say,
+            PlanConstraints(memory=context.session.max_memory),
+        )
         with journal, ExitStack() as stack:
             if answers is not None:
                 stack.callback(answers.close)
-            facts = fit(
-                base,
-                adapter,
-                kept,
-                validation,
-                recipe,
-                run.seed,
-                scratch / "checkpoints",
-                log,
-                context.say,
-                resumed,
-                Wanted(memory=context.session.max_memory),
-                answers,
-                kept_so_far,
-            )
-        live = adapter.check_live(list(kept[0].ids[: max(kept[0].prompt_tokens, 1)]))
+            facts = fit(trainer, scratch / "checkpoints", log, resumed, answers, carry)
+        live = adapter.check_live(list(samples[0].ids[: max(samples[0].prompt_tokens, 1)]))
         folder = context.view.files.adapter
         shutil.rmtree(folder, ignore_errors=True)
         files = adapter.save(folder)

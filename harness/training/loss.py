@@ -1,4 +1,4 @@
-"""Token-level cross-entropy over the positions that are scored, without keeping their logits."""
+"""The differentiable loss of transformers' layers, without keeping the logits."""
 
 from __future__ import annotations
 
@@ -7,62 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.models.head import first_choice, head_logits, plain_head
+from harness.decoder.packed import PackedSequence
+from harness.decoder.teacher_forced import CHUNK_ELEMENTS, hidden_states
+from harness.models.head import head_logits, plain_head
 from harness.models.load import Base
-from harness.training.cross_entropy import token_losses
-from harness.training.packing import Row
-
-CHUNK_ELEMENTS = 1 << 25
-"""Logits made at a time: 33.5 M, 128 MiB in float32."""
 
 
-def hidden_states(base: Base, row: Row) -> Tensor:
-    """Final hidden states [N, D] of `row` at the positions that predict a scored token."""
-    with base.autocast():
-        states = base.decoder(
-            input_ids=row.ids,
-            position_ids=row.positions,
-            attention_mask=row.mask,
-            use_cache=False,
-        ).last_hidden_state
-    picked: Tensor = states[0].index_select(0, row.predict)
-    return picked
-
-
-def summed_nll(base: Base, row: Row) -> Tensor:
-    """Sum over the scored tokens of `row` of -log p(token | what precedes it), in nats; float32.
+def summed_nll(base: Base, packed: PackedSequence) -> Tensor:
+    """Sum over the scored tokens of -log p(token | what precedes it), in nats; float32.
 
     Differentiable with respect to the adapter (the head is frozen).
     """
-    states = hidden_states(base, row)
+    states = hidden_states(base, packed)
     if plain_head(base):
         weight = base.head_weight
-        total: Tensor = _ChunkedCrossEntropy.apply(states.to(weight.dtype), weight, row.labels)  # type: ignore[no-untyped-call]
+        total: Tensor = _ChunkedCrossEntropy.apply(states.to(weight.dtype), weight, packed.labels)  # type: ignore[no-untyped-call]
         return total
     logits = head_logits(base, states)
-    return nn.functional.cross_entropy(logits.float(), row.labels, reduction="sum")
-
-
-@torch.inference_mode()
-def scored_tokens(base: Base, row: Row) -> tuple[Tensor, Tensor]:
-    """nll [N] in nats (float32) and whether the token was the model's first choice [N] (bool)."""
-    states = hidden_states(base, row)
-    nll, correct = [], []
-    step = _chunk(base.head)
-    for at in range(0, len(states), step):
-        labels = row.labels[at : at + step]
-        logits = head_logits(base, states[at : at + step])
-        correct.append(first_choice(logits) == labels)
-        nll.append(token_losses(logits, labels))
-    empty = torch.empty(0, device=base.device)
-    if not nll:
-        return empty, empty.bool()
-    return torch.cat(nll), torch.cat(correct)
-
-
-def _chunk(head: nn.Module) -> int:
-    vocabulary = int(getattr(head, "out_features", 1 << 15))
-    return max(1, CHUNK_ELEMENTS // vocabulary)
+    return nn.functional.cross_entropy(logits.float(), packed.labels, reduction="sum")
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

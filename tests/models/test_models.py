@@ -22,8 +22,9 @@ from harness.host import checksums
 from harness.host.files import storing
 from harness.models import convert
 from harness.models.convert import ensure_converted
+from harness.models.device import pick_dtype
 from harness.models.families import use_plain_linears
-from harness.models.load import load_base, pick_dtype, quantized_linears, unpacks
+from harness.models.load import load_base, quantized_linears, unpacks
 from harness.models.locate import converted_folder, is_converted, locate, missing
 from harness.models.saving import saving
 from tests.support.tiny import FAMILIES, save_tiny

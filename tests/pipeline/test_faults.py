@@ -121,7 +121,7 @@ def test_a_watched_training_is_the_same_after_kills(
     trouble.mkdir()
     left = model_commands.run(peace, *words)
     assert left.status == 0, left.output
-    in_order(left, "of limit", "step 1/", "validation", "accuracy", "rougeL", "step 1  ", " → ")
+    in_order(left, "% MFU", "step 1/", "validation", "accuracy", "rougeL", "step 1  ", " → ")
     for fault in (Fault("replace", "best-00000001.json"), Fault("append", "log.jsonl", count=3)):
         assert model_commands.run(trouble, *words, fault=fault).status == KILLED, fault
     again = model_commands.run(trouble, *words)

@@ -42,7 +42,7 @@ MODEL_IMPORTS = (
     "bitsandbytes",
     "peft",
     "harness.inference.engine",
-    "harness.training.trainer",
+    "harness.training.loop",
     "transformers.models.falcon.modeling_falcon",
     "transformers.models.llama.modeling_llama",
     "transformers.models.gemma3.modeling_gemma3",

@@ -28,7 +28,6 @@ from harness.training.schedule import (
     total_steps,
 )
 from harness.training.step_log import StepLog
-from harness.training.trainer import train
 from tests.support.commands import (
     Commands,
     make_registry,
@@ -38,7 +37,7 @@ from tests.support.commands import (
     write_script,
 )
 from tests.support.tiny import base_of, tiny_model
-from tests.training.test_packing import sample
+from tests.support.training import sample, trained
 
 REGISTRY = Registry()
 FALCON_LINEARS = ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]
@@ -213,7 +212,7 @@ def fit(base: Any, recipe: RecipeConfig, folder: Path) -> tuple[Adapter, list[St
     samples = [sample(str(i), 8 + 3 * i, 4, seed=i) for i in range(9)]
     adapter = Adapter.attach(base, recipe.lora, seed=0)
     log: list[StepLog] = []
-    train(base, adapter, samples, [], recipe, 0, folder, log.append, lambda line: None)
+    trained(base, adapter, recipe, folder, log.append, samples=samples)
     return adapter, log
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from harness.training.cross_entropy import token_cross_entropy
+from harness.decoder.cross_entropy import token_cross_entropy
 
 
 def test_equals_torchs_on_random_batches() -> None:

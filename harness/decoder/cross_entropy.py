@@ -32,16 +32,16 @@ def token_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor | None = N
         )
     if mask is not None and mask.shape != targets.shape:
         raise ValueError(f"the mask is {list(mask.shape)}, the targets are {list(targets.shape)}")
-    kept = torch.ones_like(targets, dtype=torch.bool) if mask is None else mask.bool()
-    picked = targets[kept]
+    counted = torch.ones_like(targets, dtype=torch.bool) if mask is None else mask.bool()
+    picked = targets[counted]
     if not len(picked):
         raise ValueError("the mask leaves no token to score")
     if int(picked.min()) < 0 or int(picked.max()) >= logits.shape[-1]:
         raise ValueError(f"a target is not in 0 to {logits.shape[-1] - 1}")
-    return token_losses(logits[kept], picked).mean()
+    return token_nll(logits[counted], picked).mean()
 
 
-def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
     """-log p(target) [N] in nats of logits [N, V] and targets [N]; float32 (float64 of float64)."""
     # Widened first: on a CPU log_softmax from bfloat16 to float32 is four times as slow.
     wide = logits if logits.dtype == torch.float64 else logits.float()

@@ -1,4 +1,4 @@
-"""Packed rows: documents that do not see one another, labels where they belong."""
+"""Packed sequences: documents that do not see one another, labels where they belong."""
 
 from __future__ import annotations
 
@@ -10,20 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.data.pack import pack
-from harness.data.tokens import TokenSample
+from harness.decoder.packed import pack_samples, plan_packing
+from harness.decoder.teacher_forced import token_scores
 from harness.models.families import can_pack, expected_linears, linear_names
 from harness.models.head import first_choice
-from harness.training import loss as loss_module
-from harness.training.loss import scored_tokens, summed_nll
-from harness.training.packing import build_row, plan_rows
 from tests.support.tiny import FAMILIES, base_of, tiny_model
-
-
-def sample(name: str, length: int, prompt: int, seed: int = 0) -> TokenSample:
-    torch.manual_seed(seed + length)
-    ids = tuple(torch.randint(0, 258, (length,)).tolist())
-    return TokenSample(name, ids, prompt, bytes=length - prompt, cut=False)
-
+from tests.support.training import sample
 
 SAMPLES = [sample("a", 13, 5), sample("b", 30, 1), sample("c", 21, 20), sample("d", 9, 0)]
 
@@ -51,7 +43,7 @@ def test_packing_keeps_the_bound_of_best_fit_decreasing(lengths: list[int]) -> N
 
 
 def test_labels_are_the_completion_and_never_the_next_document() -> None:
-    row = build_row(SAMPLES, base_of("llama"))
+    row = pack_samples(SAMPLES, torch.device("cpu"))
     starts = [0, 13, 43, 64]
     owners = torch.repeat_interleave(
         torch.arange(len(SAMPLES)), torch.tensor([s.scored_tokens for s in SAMPLES])
@@ -64,13 +56,13 @@ def test_labels_are_the_completion_and_never_the_next_document() -> None:
             start + i for i in range(first - 1, len(document.ids) - 1)
         ]
     assert len(row.labels) == sum(s.scored_tokens for s in SAMPLES)
-    assert row.positions[0, starts].tolist() == [0, 0, 0, 0]
+    assert row.positions[starts].tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_rows_give_the_log_probs_of_the_documents_alone(family: str) -> None:
     base = base_of(family)
-    together, _ = scored_tokens(base, build_row(SAMPLES, base))
+    together, _ = token_scores(base, SAMPLES)
     # transformers' own forward on each document alone is the second witness.
     alone = []
     for document in SAMPLES:
@@ -86,34 +78,11 @@ def test_packed_rows_give_the_log_probs_of_the_documents_alone(family: str) -> N
 def test_a_document_cannot_move_its_neighbours(family: str) -> None:
     base = base_of(family)
     changed = [sample("x", 13, 5, seed=99), *SAMPLES[1:]]
-    before, _ = scored_tokens(base, build_row(SAMPLES, base))
-    after, _ = scored_tokens(base, build_row(changed, base))
+    before, _ = token_scores(base, SAMPLES)
+    after, _ = token_scores(base, changed)
     own = SAMPLES[0].scored_tokens
     assert not torch.allclose(before[:own], after[:own])
     assert torch.equal(before[own:], after[own:])
-
-
-def test_uniform_logits_cost_log_v() -> None:
-    base = base_of("llama")
-    with torch.no_grad():
-        base.head.weight.zero_()
-    nll, _ = scored_tokens(base, build_row(SAMPLES, base))
-    torch.testing.assert_close(nll, torch.full_like(nll, math.log(258)))
-    total = summed_nll(base, build_row(SAMPLES, base))
-    assert float(total) == pytest.approx(len(nll) * math.log(258), rel=1e-6)
-
-
-def test_chunks_change_neither_loss_nor_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    states, weight = torch.randn(37, 16, requires_grad=True), torch.randn(50, 16)
-    labels = torch.randint(0, 50, (37,))
-    wanted = torch.nn.functional.cross_entropy(states @ weight.T, labels, reduction="sum")
-    (gradient,) = torch.autograd.grad(wanted, states)
-    for elements in (1, 50 * 8, 1 << 20):
-        monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", elements)
-        total = loss_module._ChunkedCrossEntropy.apply(states, weight, labels)
-        torch.testing.assert_close(total, wanted.detach())
-        torch.testing.assert_close(torch.autograd.grad(total, states)[0], gradient)
 
 
 def test_first_choice_is_argmax() -> None:
@@ -124,24 +93,12 @@ def test_first_choice_is_argmax() -> None:
         assert torch.equal(first_choice(logits), logits.argmax(-1))
 
 
-def test_softcapped_heads_are_scored_as_the_model_does() -> None:
-    base = base_of("gemma3")
-    base.model.config.final_logit_softcapping = 2.0
-    row = build_row(SAMPLES[:1], base)
-    nll, _ = scored_tokens(base, row)
-    with torch.inference_mode():
-        logits = base.model(input_ids=row.ids, use_cache=False).logits[0]
-    logp = torch.log_softmax(logits[row.predict], -1)
-    torch.testing.assert_close(nll, -logp.gather(1, row.labels[:, None])[:, 0])
-    assert float(summed_nll(base, row)) == pytest.approx(float(nll.sum()), rel=1e-5)
-
-
 def test_models_that_leak_along_a_row_get_a_row_for_each_document() -> None:
     model = tiny_model("falcon")
-    assert plan_rows(SAMPLES, 1000, model.config) == [[0, 1, 2, 3]]
+    assert plan_packing(SAMPLES, 1000, model.config) == [[0, 1, 2, 3]]
     model.config.documents_share_rows = False
     assert not can_pack(model.config)
-    assert plan_rows(SAMPLES, 1000, model.config) == [[0], [1], [2], [3]]
+    assert plan_packing(SAMPLES, 1000, model.config) == [[0], [1], [2], [3]]
 
 
 @pytest.mark.parametrize(("family", "a_layer"), [("falcon", 4), ("llama", 7), ("gemma3", 7)])
