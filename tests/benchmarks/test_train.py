@@ -308,10 +308,10 @@ def test_the_readme_shows_the_committed_times_of_scoring() -> None:
 
 
 def test_a_time_of_scoring_is_the_median_of_its_runs_with_their_spread() -> None:
-    row = score.row_of("chrf", "sacrebleu", 40, [3.0, 8.0, 4.0], ours=[2.0, 1.0, 9.0])
+    row = score.timing_of("chrf", "sacrebleu", 40, [3.0, 8.0, 4.0], ours=[2.0, 1.0, 9.0])
     assert (row.seconds, row.seconds_min, row.seconds_max) == (4.0, 3.0, 8.0)
     assert (row.pages_per_second, row.ratio) == (10.0, 2.0)
-    assert score.row_of("chrf", "harness", 40, [2.0, 1.0, 9.0]).ratio is None
+    assert score.timing_of("chrf", "harness", 40, [2.0, 1.0, 9.0]).ratio is None
 
 
 def test_few_pages_leave_out_the_long_part() -> None:

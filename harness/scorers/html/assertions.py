@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.records import Assertion, Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
-from harness.scorers.html.page import Page, Unparsed, parse
+from harness.scorers.html.page import Page, parse
 
 if TYPE_CHECKING:
     from bs4 import Tag
@@ -42,8 +42,8 @@ class Assertions(Scorer):
         if not sample.assertions:
             return dict.fromkeys(_NAMES, Unscored("the sample has no assertions"))
         page = parse(sample.prediction)
-        if isinstance(page, Unparsed):
-            return dict.fromkeys(_NAMES, Unscored(page.reason))
+        if isinstance(page, Unscored):
+            return dict.fromkeys(_NAMES, page)
         held = [check_page(page, assertion) for assertion in sample.assertions]
         return {"assertions_passed": sum(held) / len(held), "assertions_all": float(all(held))}
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from harness.records import Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.external.nu import Nu, count_errors, find
-from harness.scorers.html.page import Unparsed, parse
+from harness.scorers.html.page import parse
 
 MAX_KNOWN = 10_000
 
@@ -64,8 +64,8 @@ class Conformance(Scorer):
         for text in texts:
             if text in self._known:
                 values[text] = self._known[text]
-            elif isinstance(page := parse(text), Unparsed):
-                values[text] = Unscored(page.reason)
+            elif isinstance(page := parse(text), Unscored):
+                values[text] = page
             else:
                 unknown.append(text)
         for text, found in zip(unknown, count_errors(self.nu, unknown), strict=True):

@@ -11,7 +11,6 @@ from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.addresses import candidates, in_css, is_external, refresh, resolve
 from harness.scorers.html.elements import HTML, SVG, Elements, elements, text_of
 from harness.scorers.html.names import HANDLERS, JAVASCRIPT
-from harness.scorers.html.page import Unparsed
 
 if TYPE_CHECKING:
     from bs4 import Tag
@@ -88,8 +87,8 @@ class Content(Scorer):
 
     def score(self, sample: Sample) -> dict[str, Value]:
         found = inventory(sample.prediction)
-        if isinstance(found, Unparsed):
-            return {metric.name: Unscored(found.reason) for metric in self.metrics}
+        if isinstance(found, Unscored):
+            return dict.fromkeys((m.name for m in self.metrics), found)
         return {
             "scripts": float(found.scripts),
             "inline_handlers": float(found.handlers),
@@ -99,16 +98,16 @@ class Content(Scorer):
     def details(self, sample: Sample) -> dict[str, Any]:
         """{"external_requests": [address, …]}, MAX_DETAILS at most; nothing where none is."""
         found = inventory(sample.prediction)
-        if isinstance(found, Unparsed) or not found.external:
+        if isinstance(found, Unscored) or not found.external:
             return {}
         return {"external_requests": [a[:MAX_ADDRESS] for a in found.external[:MAX_DETAILS]]}
 
 
 @lru_cache(maxsize=4)
-def inventory(text: str) -> Inventory | Unparsed:
+def inventory(text: str) -> Inventory | Unscored:
     """What the page that `text` makes would run and fetch, as Content says."""
     found = elements(text)
-    if isinstance(found, Unparsed):
+    if isinstance(found, Unscored):
         return found
     running = _running(found)
     handlers = sum(len(HANDLERS.intersection(element.attrs)) for element in found.live)

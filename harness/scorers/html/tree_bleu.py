@@ -6,7 +6,6 @@ from collections import Counter
 
 from harness.records import Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
-from harness.scorers.html.page import Unparsed
 from harness.scorers.html.tree import tree_of
 
 _NOTHING = Unscored("the reference has no element but html, head and body")
@@ -40,10 +39,10 @@ class TreeBleu(Scorer):
 
     def score(self, sample: Sample) -> dict[str, Value]:
         reference, answer = tree_of(sample.reference), tree_of(sample.prediction)
-        if isinstance(reference, Unparsed):
-            return {"tree_bleu": Unscored(reference.reason)}
-        if isinstance(answer, Unparsed):
-            return {"tree_bleu": Unscored(answer.reason)}
+        if isinstance(reference, Unscored):
+            return {"tree_bleu": reference}
+        if isinstance(answer, Unscored):
+            return {"tree_bleu": answer}
         if not reference.families:
             return {"tree_bleu": _NOTHING}
         matched = (Counter(reference.families) & Counter(answer.families)).total()

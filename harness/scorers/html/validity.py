@@ -7,7 +7,7 @@ from typing import Any
 from harness.records import Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.balance import balanced
-from harness.scorers.html.page import Page, Unparsed, parse
+from harness.scorers.html.page import Page, parse
 
 # A doctype that is missing or that is not HTML5's. A broken or misplaced one is an error.
 DOCTYPE_CODES = frozenset(
@@ -114,8 +114,8 @@ class Validity(Scorer):
     def score(self, sample: Sample) -> dict[str, Value]:
         text = sample.prediction
         page = parse(text)
-        if isinstance(page, Unparsed):
-            return {metric.name: Unscored(page.reason) for metric in self.metrics}
+        if isinstance(page, Unscored):
+            return dict.fromkeys((m.name for m in self.metrics), page)
         errors = sum(error.code not in DOCTYPE_CODES for error in page.errors)
         shown = has_markup(page) and has_visible_content(page)
         unfinished = any(error.code in _UNFINISHED for error in page.errors)
@@ -134,7 +134,7 @@ class Validity(Scorer):
         many there are; nothing where there is none. line from 1, column from 0.
         """
         page = parse(sample.prediction)
-        if isinstance(page, Unparsed) or not page.errors:
+        if isinstance(page, Unscored) or not page.errors:
             return {}
         listed = [
             {"code": error.code, "line": error.line, "column": error.column}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from harness.records import Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
-from harness.scorers.html.page import Unparsed
 
 
 class ExactMatch(Scorer):
@@ -54,8 +53,8 @@ def _same_page(sample: Sample) -> Value:
     from harness.scorers.html.normal_form import normal_form
 
     reference, answer = normal_form(sample.reference), normal_form(sample.prediction)
-    if isinstance(reference, Unparsed):
-        return Unscored(reference.reason)
-    if isinstance(answer, Unparsed):
-        return Unscored(answer.reason)
+    if isinstance(reference, Unscored):
+        return reference
+    if isinstance(answer, Unscored):
+        return answer
     return float(reference == answer)
