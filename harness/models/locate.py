@@ -12,7 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config.schema import GgufPackageSource, HubSource, LocalSource, ModelConfig
+from harness.backends import missing_backend, plugin_identity
+from harness.config.schema import (
+    GgufPackageSource,
+    HubSource,
+    LocalSource,
+    ModelConfig,
+    PluginSource,
+)
 from harness.data.identity import text_digest
 from harness.errors import MissingError
 from harness.host.checksums import cached_seal
@@ -79,6 +86,11 @@ def missing(model: ModelConfig, weights: str | None) -> str | None:
             return None
         what = fault if path is None else f"{quoted(path)} {fault}"
         return f"model {model.name}: {what}; give one with --weights {model.name}=FILE.jsonl."
+    if isinstance(source, PluginSource):
+        if weights is not None:
+            return f"model {model.name} has no weights: leave out --weights {model.name}=…."
+        fault = missing_backend(source)
+        return None if fault is None else f"model {model.name}: {fault}"
     lacks: list[str] = []
     mends: list[str] = []
     folder = weights or (source.path if isinstance(source, LocalSource) else None)
@@ -208,6 +220,8 @@ def locate(model: ModelConfig, weights: str | None, *, verify: bool = False) -> 
         path = weights or source.path
         assert path is not None  # `missing` saw to it
         return Located(path, {"answers": text_digest(Path(path), "json")})
+    if isinstance(source, PluginSource):
+        return Located("", plugin_identity(source) | {"options": digest(source.options)})
     folder = weights or (source.path if isinstance(source, LocalSource) else None)
     if folder is not None:
         root = Path(folder).expanduser()

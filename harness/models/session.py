@@ -68,7 +68,7 @@ class Session:
         Raises UsageError. A model that is converted here is looked at when it is loaded, since
         what was converted may be damaged, and is then made again.
         """
-        if run.model.source.kind == "scripted" or "gguf" in run.located.identity:
+        if not run.model.has_weights or "gguf" in run.located.identity:
             return
         from harness.models.adapter import targets_of
         from harness.models.load import architecture

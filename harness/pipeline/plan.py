@@ -65,6 +65,6 @@ def _libraries(model: ModelConfig, located: Located, device: str) -> list[str]:
     names = [*MODEL_LIBRARIES]
     if "gguf" in located.identity:
         names.append("gguf")
-    elif model.source.kind != "scripted" and not (Path(located.path) / "tokenizer.json").is_file():
+    elif model.has_weights and not (Path(located.path) / "tokenizer.json").is_file():
         names += TOKENIZER_LIBRARIES
     return [*names, "triton"] if device == "cuda" else names

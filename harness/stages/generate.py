@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from harness.backends import module_of
+from harness.backends import modules_of_model
 from harness.backends.backend import Backend, Tick
 from harness.records import Example, Generation
 from harness.runs.context import Context
@@ -35,7 +35,7 @@ def stage(system: System) -> Stage:
 
 def code_of(run: Run) -> list[str]:
     """The modules that answer for a system of the run."""
-    return [__name__, module_of(run.model), "harness.models.session"]
+    return [__name__, *modules_of_model(run.model), "harness.models.session"]
 
 
 def needs_of(system: System) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
             ),
         ]
     else:
-        facts.append(("training", "none: the answers are a script's"))
+        facts.append(("training", "none: there are no weights to train"))
     facts += [
         ("decoding", _decoding(identity["task"]["decoding"], fit, answered)),
         (
@@ -131,7 +131,9 @@ def _caveats(view: RunView) -> list[str]:
             f"The tokenizer cannot write {lost:,} of {answered['asked']:,} references as they "
             "are; the ceiling is what it can write."
         )
-    if not measured["records"]:
+    if not measured["records"] and not view.facts("train").get("trained", True):
+        said.append("What answers gives no log-likelihoods, so the losses are unscored.")
+    elif not measured["records"]:
         said.append("No reference has a token within the context, so the losses are unscored.")
     return said
 

@@ -19,7 +19,7 @@ from harness.tracking import Feed
 def train(context: Context) -> None:
     """Write adapter/ (PEFT's format) and log.jsonl. Raises DivergedError and other RunErrors."""
     run = context.run
-    if run.model.source.kind == "scripted":
+    if not run.model.has_weights:
         context.publish("train", [], {"trained": False}, 0.0)
         return
     from harness.models.adapter import Adapter
@@ -155,7 +155,7 @@ def train(context: Context) -> None:
 
 
 def _code(run: Run) -> list[str]:
-    if run.model.source.kind == "scripted":
+    if not run.model.has_weights:
         return []
     return [
         __name__,
