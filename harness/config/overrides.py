@@ -35,7 +35,9 @@ def parse(assignments: Sequence[str], short: Mapping[str, tuple[str, Any]]) -> d
     named: set[str] = set()
     for assignment in assignments:
         name, _, text = assignment.partition("=")
-        field = _whole_name(name.strip())
+        field = whole_name(name.strip())
+        if not text.isascii() and text != text.encode("utf-8", "replace").decode():
+            raise UsageError(f"--set {name.strip()} is not text in UTF-8; give it as such.")
         if field in named:
             raise UsageError(f"--set names {name.strip()} twice; name it once.")
         if field in found:
@@ -77,7 +79,7 @@ def override(config: Config, overrides: Mapping[str, Any]) -> Config:
         ) from error
 
 
-def _whole_name(name: str) -> str:
+def whole_name(name: str) -> str:
     """A field's name with whose it is: "lora.r" is "recipe.lora.r". Raises UsageError."""
     known = [(kind, *key) for kind, schema in _SCHEMAS.items() for key in keys_of([schema], None)]
     parts = tuple(name.split("."))
@@ -106,7 +108,7 @@ def _value(name: str, text: str) -> Any:
     try:
         values = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):  # ValueError: also of more digits than Python converts
-        if text.strip()[0] in "[{\"'":
+        if text.strip().startswith(("[", "{", '"', "'")):
             told = quoted(text, 40)[1:-1]
             raise UsageError(
                 f"--set {name}: {told} is no value of TOML; it takes texts in a list in quotes, "

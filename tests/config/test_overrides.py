@@ -73,6 +73,7 @@ def test_a_field_gets_its_value(assignment: str, field: str, value: Any) -> None
         (["scorers=" + "[" * 5000], "is no value of TOML"),
         (["eval_steps=" + "9" * 20], "more than 64 bits"),
         (["lora.r=8", "recipe.lora.r=8"], "--set names recipe.lora.r twice"),
+        (["template=\udcff{}"], "--set template is not text in UTF-8"),
         (["max_steps=4"], "--max-steps and --set max_steps set one field"),
         (["recipe.max_steps=4"], "--max-steps and --set recipe.max_steps set one field"),
     ],

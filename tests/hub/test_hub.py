@@ -6,11 +6,14 @@ import errno
 import hashlib
 import json
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from harness import hub
 from harness.config.registry import Registry
@@ -23,6 +26,7 @@ from harness.host import checksums
 from harness.hub import cached_snapshot, fetch
 from harness.models.load import load_base
 from harness.models.locate import ensure, locate, missing
+from tests.support.commands import ROOT, write_script
 from tests.support.tiny import save_tiny
 
 COMMIT = "c" * 40
@@ -31,13 +35,11 @@ COMMIT = "c" * 40
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty hub cache, and a hub that is switched off."""
-    names = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT")
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return tmp_path / "hf" / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
 
 
 def put(cache: Path, kind: str, repo: str, files: dict[str, bytes]) -> Path:
@@ -269,13 +271,33 @@ def test_a_snapshot_without_safetensors_is_named_as_such(cache: Path) -> None:
     assert "has weights elsewhere" in (missing(model, None) or "")
 
 
-def test_the_older_name_of_the_caches_variable_is_heeded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(tmp_path / "there", "model", "o/m", FILES)
-    assert cached_snapshot("o/m", "main", "model") is None
-    monkeypatch.setenv("HUGGINGFACE_HUB_CACHE", str(tmp_path / "there"))
-    assert cached_snapshot("o/m", "main", "model") is not None
+def test_a_token_is_the_librarys_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert hub.token() is None
+    (tmp_path / "token").write_text("hf_mine\n")
+    assert hub.token() == "hf_mine"
+    (tmp_path / "token").write_bytes(b"\xff")
+    assert hub.token() is None
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    assert hub.token() == "hf_other"
+
+
+def test_what_needs_no_hub_does_not_import_its_library(tmp_path: Path) -> None:
+    code = """
+import sys
+import harness.pipeline.dry_run, harness.pipeline.inventory, harness.pipeline.run
+from harness.pipeline.plan import Options, plan_runs
+from harness.pipeline.preflight import fetch, preflight
+options = Options(models=("scripted",), weights={"scripted": sys.argv[1]})
+preflight(options); fetch(options, print); plan_runs(options)
+print(*[name for name in sys.modules if name.startswith("huggingface_hub")])
+"""
+    script = write_script(tmp_path / "says.jsonl")
+    command = [sys.executable, "-c", code, str(script)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 def test_a_hub_that_cannot_be_had_is_said_quickly(monkeypatch: pytest.MonkeyPatch) -> None:

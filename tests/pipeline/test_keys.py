@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from harness import hub
 from harness.config.schema import RecipeConfig, TaskConfig
 from harness.host import checksums, machine
 from harness.host.files import digest
@@ -467,41 +464,3 @@ def test_seals_of_folders_that_are_gone_go(world: World) -> None:
     world.keys()
     (other,) = (world.root / "cache" / "seals").iterdir()
     assert other != seal
-
-
-def test_the_hub_is_looked_for_where_its_own_library_looks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each environment beside `huggingface_hub.constants`, read in a fresh process."""
-    names = ("HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN_PATH")
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    environments: list[dict[str, str]] = [
-        {},
-        {"HF_HOME": "/a"},
-        {"XDG_CACHE_HOME": "/b"},
-        {"HUGGINGFACE_HUB_CACHE": "/c", "HF_HOME": "/a"},
-        {"HUGGINGFACE_HUB_CACHE": "/c", "HF_HUB_CACHE": "/d"},
-        {"HF_HUB_CACHE": "~/e"},
-        {"HF_HOME": "$HOME/f"},
-    ]
-    script = """
-import importlib, json, os, sys
-import huggingface_hub.constants as constants
-places = []
-for environment in json.loads(sys.argv[1]):
-    os.environ.update(environment)
-    importlib.reload(constants)
-    places.append(constants.HF_HUB_CACHE)
-    for name in environment:
-        del os.environ[name]
-print(json.dumps(places))
-"""
-    command = [sys.executable, "-c", script, json.dumps(environments)]
-    places = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    for environment, place in zip(environments, places, strict=True):
-        with monkeypatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            assert str(hub.cache_folder()) == place

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
+from importlib import import_module, reload
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,6 +221,8 @@ def _child(request: dict[str, Any]) -> None:
             os.dup2(os.open(files / name, os.O_WRONLY | os.O_CREAT), number)
         os.chdir(request["cwd"])
         os.environ.update(request["env"])
+        if constants := sys.modules.get("huggingface_hub.constants"):
+            reload(constants)  # it reads the environment once
         if "save_tiny" in request:
             _save_tiny(*request["save_tiny"], **request["settings"])
             status = 0
