@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.api.rows import Rows, rows_of
 from harness.api.score import Scores
 from harness.errors import DataError, UsageError
@@ -30,7 +32,10 @@ def compare(a: Scores, b: Scores, *, clusters: bool = True) -> Rows:
                 "score the predictions first."
             )
     metrics = _common(a, b)
-    joined = join(a.predictions, b.predictions)
+    one, other = a.predictions, b.predictions
+    if one.name == other.name:  # messages tell them apart
+        one, other = replace(one, name="A"), replace(other, name="B")
+    joined = join(one, other)
     for side, samples in ((a, joined.a), (b, joined.b)):
         own = {sample.id: sample.assertions for sample in side.predictions.samples}
         for sample in samples:
@@ -39,9 +44,10 @@ def compare(a: Scores, b: Scores, *, clusters: bool = True) -> Rows:
                     f"only one side has assertions for sample '{one_line(sample.id, 60)}': score "
                     "both with the same."
                 )
-    by_id = {s.id: one.scores for s, one in zip(b.predictions.samples, b.scored, strict=True)}
+    of_b = zip(b.predictions.samples, b.scored, strict=True)
+    by_id = {sample.id: scored.scores for sample, scored in of_b}
     scores = {
-        "base": [one.scores for one in a.scored],
+        "base": [scored.scores for scored in a.scored],
         "tuned": [by_id[sample.id] for sample in joined.b],
     }
     columns = score_columns(metrics, scores)

@@ -17,4 +17,16 @@ def rows_of(rows: Iterable[Mapping[str, Any]]) -> Rows:
         import pandas
     except ImportError:
         return plain
-    return pandas.DataFrame(plain)
+    try:
+        return pandas.DataFrame(plain)
+    except UnicodeEncodeError:  # a lone surrogate, for which its text type has no room
+        names = dict.fromkeys(name for row in plain for name in row)
+        columns = {name: [row.get(name) for row in plain] for name in names}
+        return pandas.DataFrame({name: _series(values) for name, values in columns.items()})
+
+
+def _series(values: list[Any]) -> Any:
+    import pandas
+
+    is_text = any(isinstance(value, str) for value in values)
+    return pandas.Series(values, dtype=object if is_text else None)
