@@ -308,6 +308,20 @@ def test_a_failed_run_is_a_result_and_a_wrong_call_an_error(
         _ = run.comparison
 
 
+def test_ctrl_c_is_pythons_own_and_the_same_call_continues(
+    scripted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> Iterator[Any]:
+        signal.raise_signal(signal.SIGINT)
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScriptedBackend, "log_likelihoods", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            harness.run(**scripted)
+    assert harness.run(**scripted).status == "done"
+
+
 # --- inference -------------------------------------------------------------------------------
 
 
