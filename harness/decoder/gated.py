@@ -171,5 +171,5 @@ def activations_per_token(config: Any, norms: bool) -> int:
     hidden, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or hidden // heads
     kv_heads = config.num_key_value_heads
-    kept = 4 * hidden + (2 * heads + 2 * kv_heads) * head_dim + 3 * inner
-    return int(kept + (2 * hidden + (2 * heads + kv_heads) * head_dim if norms else 0))
+    plain = 4 * hidden + (2 * heads + 2 * kv_heads) * head_dim + 3 * inner
+    return int(plain + (2 * hidden + (2 * heads + kv_heads) * head_dim if norms else 0))
