@@ -10,10 +10,10 @@ Errors are `harness.errors`, all of them a HarnessError. Importing this package 
 heavy: each function imports what it needs when it is first asked for.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from harness import errors
 from harness.errors import HarnessError
+
+TYPE_CHECKING = False  # for type checkers it is True; importing typing would cost more than all else
 
 if TYPE_CHECKING:
     from harness.api.compare import compare
@@ -48,14 +48,16 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
+if not TYPE_CHECKING:  # to them a name that is not there stays an error
 
-    if name == "inference":  # the package, which can be called: its name is the function's
-        return import_module("harness.inference")
-    if name not in _MODULES:
-        raise AttributeError(f"module 'harness' has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    def __getattr__(name):
+        from importlib import import_module
+
+        if name == "inference":  # the package, which can be called: its name is the function's
+            return import_module("harness.inference")
+        if name not in _MODULES:
+            raise AttributeError(f"module 'harness' has no attribute {name!r}")
+        return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
