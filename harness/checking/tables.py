@@ -33,6 +33,7 @@ from harness.checking.samples import (
 from harness.data.rows import one_line, shown
 from harness.errors import DataError, UsageError
 from harness.files import write_atomic
+from harness.leftovers import remove
 from harness.paths import no_file
 from harness.records import ARMS
 from harness.reports.comparison import ComparisonRow
@@ -85,7 +86,7 @@ def freeze(results: Table, baseline: Path) -> list[Path]:
     write_atomic(baseline, comparison_csv(results.rows.values()))
     beside = _beside(baseline)
     if results.samples is None:
-        beside.unlink(missing_ok=True)  # of another run
+        remove(beside)  # of another run
         return [baseline]
     write_atomic(beside, samples_text(results.samples))
     return [baseline, beside]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from harness.files import file_digest, write_atomic
+from harness.leftovers import remove
 from harness.paths import read_text
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
@@ -107,8 +108,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _remove(path: Path) -> None:
-    path.with_suffix(".json").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    remove(path.with_suffix(".json"))
+    remove(path)
 
 
 def _found(folder: Path, name: re.Pattern[str]) -> list[tuple[int, Path]]:
