@@ -39,10 +39,7 @@ def columns(base: dict[str, SampleLoss], tuned: dict[str, SampleLoss], ids: str)
 def test_losses_are_the_corpus() -> None:
     base = {"a": loss("a", 6.0, 2, 8), "b": loss("b", 4.0, 8, 32, correct=6)}
     tuned = {"a": loss("a", 2.0, 2, 8), "b": loss("b", 3.0, 8, 32, correct=8)}
-    rows = {
-        r.metric: r
-        for r in comparison_rows(columns(base, tuned, "ab"), ORIGIN, None)
-    }
+    rows = {r.metric: r for r in comparison_rows(columns(base, tuned, "ab"), ORIGIN, None)}
     assert list(rows) == ["cross_entropy", "perplexity", "bits_per_byte", "token_accuracy"]
     assert (rows["cross_entropy"].base, rows["cross_entropy"].tuned) == (1.0, 0.5)
     assert rows["perplexity"].base == pytest.approx(math.e)
@@ -57,17 +54,13 @@ def test_losses_are_the_corpus() -> None:
 
 def test_a_reference_without_a_loss_or_a_token_is_not_scored() -> None:
     base = {"a": loss("a", 6.0, 2), "c": loss("c", 1.0, 0)}
-    rows = comparison_rows(
-        columns(base, {"a": loss("a", 4.0, 2)}, "abc"), ORIGIN, None
-    )
+    rows = comparison_rows(columns(base, {"a": loss("a", 4.0, 2)}, "abc"), ORIGIN, None)
     assert [row.n for row in rows if row.metric != "bits_per_byte"] == [1, 1, 1]
 
 
 def test_two_tokenizers_are_compared_by_bytes_alone() -> None:
     base, tuned = {"a": loss("a", 6.0, 2)}, {"a": loss("a", 6.0, 3)}
-    assert [c.metric.name for c in columns(base, tuned, "a")] == [
-        "bits_per_byte"
-    ]
+    assert [c.metric.name for c in columns(base, tuned, "a")] == ["bits_per_byte"]
 
 
 def test_an_overflowing_perplexity_is_not_shown() -> None:
