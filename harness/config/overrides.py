@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness.config.faults import explain, keys_of, nearest, too_large
 from harness.config.schema import RecipeConfig, TaskConfig
+from harness.config.scripts import resolve
 from harness.errors import UsageError
 from harness.host.text import quoted
 
@@ -45,8 +46,6 @@ def parse(assignments: Sequence[str], short: Mapping[str, tuple[str, Any]]) -> d
         named.add(field)
         found[field] = _value(name.strip(), text)
     if isinstance(scorers := found.get("task.scorers"), list):
-        from harness.scorers.external.evaluate import resolve
-
         # A script's path begins where the command is given.
         found["task.scorers"] = [resolve(s, Path()) if isinstance(s, str) else s for s in scorers]
     return found
