@@ -68,7 +68,7 @@ def variants(cuda: bool) -> list[tuple[str, PlanConstraints]]:
 def peers(cuda: bool) -> list[tuple[str, list[trl.Settings]]]:
     """TRL with its defaults, packing, and at its best: several settings to try."""
 
-    def kept(packing: str) -> list[trl.Settings]:
+    def settings(packing: str) -> list[trl.Settings]:
         """Without checkpointing, in steps of eight rows, the largest batch first."""
         return [
             trl.Settings(packing=packing, checkpointing=False, batch=n, accumulation=8 // n)
@@ -77,12 +77,12 @@ def peers(cuda: bool) -> list[tuple[str, list[trl.Settings]]]:
 
     if not cuda:
         # Its packing is isolated by a kernel that a CPU does not have; steps of 8 examples.
-        return [("trl-default", [trl.Settings(accumulation=1)]), ("trl-best", kept(""))]
+        return [("trl-default", [trl.Settings(accumulation=1)]), ("trl-best", settings(""))]
     return [
         ("trl-default", [trl.Settings()]),
         ("trl-packing", [trl.Settings(packing="wrapped", accumulation=1)]),
-        ("trl-best", kept("wrapped")),
-        (BLOCK_DIAGONAL, kept("bfd")),
+        ("trl-best", settings("wrapped")),
+        (BLOCK_DIAGONAL, settings("bfd")),
     ]
 
 
@@ -225,8 +225,8 @@ def _rows(base: Base, real: bool, steps: int) -> tuple[list[TokenSample], int]:
         loaded = load(task, task_dir=registry.path("tasks", "html_blocks").parent)
         codec = base.codec(task.template)
         sides = loaded.sides or []
-        kept = [e for e, side in zip(loaded.examples, sides, strict=True) if side == "train"]
-        return [codec.sample(e, 1024) for e in kept[:count]], per_step
+        examples = [e for e, side in zip(loaded.examples, sides, strict=True) if side == "train"]
+        return [codec.sample(e, 1024) for e in examples[:count]], per_step
     draw = random.Random(0)
     size = int(base.model.config.vocab_size)
     lengths = [min(1024, max(24, int(draw.lognormvariate(5.0, 0.7)))) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""A whole decoder of a known family with LoRA: forward over a packed sequence, and its losses."""
+"""A whole decoder of a known family with LoRA, forward over packed sequences."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from torch import Tensor
 from harness.data.tokens import TokenSample
 from harness.decoder import falcon, gemma3, llama
 from harness.decoder.attention import AttentionInputs, block_diagonal_mask
-from harness.decoder.cross_entropy import token_nll
 from harness.decoder.layer import LayerInputs, Stack
 from harness.decoder.packed import ALIGNMENT, PackedSequence, pack_samples
 from harness.kernels import pointwise
 from harness.models.adapter import Adapter
-from harness.models.head import first_choice, plain_head
+from harness.models.head import plain_head
 from harness.models.load import Base
 from harness.records import Arm
-
-CHUNK_ELEMENTS = {"cuda": 1 << 27, "cpu": 1 << 26}
-"""Logits that exist at a time, by device: 256 MiB in bfloat16 on a GPU."""
 
 FAMILIES: dict[str, Any] = {"llama": llama, "falcon": falcon, "gemma3_text": gemma3}
 """By `model_type`: modules with `stack(base, dense)`, `supported(config)` and
@@ -53,7 +49,7 @@ def _has_rope_kernel(base: Base) -> bool:
 
 
 class Decoder:
-    """The layers and the head of `base` with `adapter` on it, without gradients.
+    """The layers of `base` with `adapter` on it, without gradients.
 
     dense: hold all weights dequantised, or dequantise them at each product. flash: attention by
     our kernel where it serves the heads, or by torch's.
@@ -80,30 +76,14 @@ class Decoder:
                 group.enabled = arm == "tuned"
 
     @torch.no_grad()
-    def scores(self, samples: Sequence[TokenSample]) -> tuple[Tensor, Tensor]:
-        """nll [N] in nats (float32) of the samples' scored tokens, and whether each was the
-        model's first choice [N]; no dropout."""
+    def states(self, samples: Sequence[TokenSample]) -> tuple[Tensor, Tensor]:
+        """Final hidden states [N, D] at the positions that predict the samples' scored tokens, and
+        those tokens [N]; no dropout."""
         packed, inputs = self.inputs(samples, -1)
         residual, delta = self.stack.embedding(packed.ids), None
         for layer in self.layers:
             residual, delta, _ = layer.forward(residual, delta, inputs)
-        picked = self.pick(residual, delta, packed.predict)
-        states = torch.empty_like(picked)
-        pointwise.norm(picked, None, self.stack.norm, states)
-        weight = self.base.head_weight
-        nll, correct = [], []
-        step = -(-self.chunk() // 4)  # they are widened to float32
-        for at in range(0, len(states), step):
-            logits = states[at : at + step].to(weight.dtype) @ weight.T
-            labels = packed.labels[at : at + step]
-            correct.append(first_choice(logits) == labels)
-            nll.append(token_nll(logits, labels))
-        return torch.cat(nll), torch.cat(correct)
-
-    def chunk(self) -> int:
-        """Positions whose logits are made at a time."""
-        weight = self.base.head_weight
-        return max(1, CHUNK_ELEMENTS[weight.device.type] // weight.shape[0])
+        return self.final_states(residual, delta, packed.predict)[1], packed.labels
 
     def inputs(
         self, samples: Sequence[TokenSample], dropout_seed: int
@@ -122,8 +102,12 @@ class Decoder:
             attention[kind] = AttentionInputs(cos, sin, mask)
         return packed, LayerInputs(attention, dropout_seed)
 
-    @staticmethod
-    def pick(residual: Tensor, delta: Tensor | None, positions: Tensor) -> Tensor:
-        """residual + delta at these positions."""
+    def final_states(
+        self, residual: Tensor, delta: Tensor | None, positions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream at these positions [N, D], before and after the last norm."""
         assert delta is not None
-        return residual.index_select(0, positions) + delta.index_select(0, positions)
+        picked = residual.index_select(0, positions) + delta.index_select(0, positions)
+        states = torch.empty_like(picked)
+        pointwise.norm(picked, None, self.stack.norm, states)
+        return picked, states

@@ -41,12 +41,9 @@ class FalconLayer(Layer):
         back = side_by_side([attn.dense, mlp.dense_4h_to_h])
         self.into = LoraGroup(into, dense, dtype, 2 * index)
         self.back = LoraGroup(back, dense, dtype, 2 * index + 1)
+        self.linears = [self.into, self.back]
         self.qkv = into[0].rows.stop
-        self.spare = self.back.rank
-
-    @property
-    def linears(self) -> list[LoraGroup]:
-        return [self.into, self.back]
+        self.spare, self.first = self.back.rank, index == 0
 
     def forward(
         self, residual: Tensor, delta: Tensor | None, inputs: LayerInputs
@@ -64,12 +61,7 @@ class FalconLayer(Layer):
         return residual, self.back.forward(z, seed), saved
 
     def backward(
-        self,
-        grad: Tensor,
-        saved: Activations,
-        inputs: LayerInputs,
-        into: LoraGradients,
-        first: bool,
+        self, grad: Tensor, saved: Activations, inputs: LayerInputs, into: LoraGradients
     ) -> None:
         (tokens, width), seed = saved.residual.shape, inputs.dropout_seed
         g_back = grad[:, : width + self.back.rank]
@@ -78,7 +70,7 @@ class FalconLayer(Layer):
         g_out = g_out.view(tokens, self.heads, self.head_dim)
         saved.attention.backward(g_out, inputs.attention[self.kind], *self._split_heads(gy))
         pointwise.gelu_backward(g_act, saved.y[:, self.qkv :], gy[:, self.qkv : self.into.outputs])
-        for gx in self.into.backward(gy, saved.x, seed, into, needs_input_grad=not first):
+        for gx in self.into.backward(gy, saved.x, seed, into, needs_input_grad=not self.first):
             pointwise.norm_backward(gx, saved.residual, self.norm, grad[:, :width])
 
     def _split_heads(self, y: Tensor) -> Sequence[Tensor]:

@@ -29,17 +29,15 @@ class LayerInputs:
 class Layer(ABC):
     """A decoder layer with its gradient.
 
-    kind: of its attention. spare: columns that the gradient of the residual stream must have
-    beside its width, for LoRA's.
+    kind: of its attention. first: nothing before it is trained, so that `backward` leaves its
+    input's gradient out. spare: columns that the gradient of the residual stream must have beside
+    its width, for LoRA's.
     """
 
     kind = ""
-    spare = 0
-
-    @property
-    @abstractmethod
-    def linears(self) -> list[LoraGroup]:
-        """Its linears, in groups."""
+    first: bool
+    spare: int
+    linears: list[LoraGroup]
 
     @abstractmethod
     def forward(
@@ -51,11 +49,9 @@ class Layer(ABC):
         """
 
     @abstractmethod
-    def backward(
-        self, grad: Tensor, saved: Any, inputs: LayerInputs, into: LoraGradients, first: bool
-    ) -> None:
+    def backward(self, grad: Tensor, saved: Any, inputs: LayerInputs, into: LoraGradients) -> None:
         """grad [T, D + spare]: the gradient of the residual stream after this layer becomes that
-        before it. first: nothing before this layer is trained, so its input's is left out."""
+        before it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.data.tokens import TokenSample
 from harness.decoder.cross_entropy import token_nll
@@ -14,21 +14,31 @@ from harness.decoder.packed import PackedSequence, pack_samples
 from harness.models.head import first_choice, head_logits
 from harness.models.load import Base
 
-CHUNK_ELEMENTS = 1 << 25
-"""Logits made at a time: 33.5 M, 128 MiB in float32."""
+CHUNK_ELEMENTS = {"cuda": 1 << 25, "cpu": 1 << 24}
+"""Logits made at a time, by device, which are widened to float32: 128 MiB on a GPU."""
 
 
+@torch.no_grad()
 def token_scores(
     base: Base, samples: Sequence[TokenSample], decoder: Decoder | None = None
 ) -> tuple[Tensor, Tensor]:
     """nll [N] in nats (float32) of the samples' scored tokens, and whether each was the model's
-    first choice [N] (bool); the samples are packed into one sequence.
+    first choice [N] (bool); the samples, one at least, are packed into one sequence.
 
     decoder: the fused layers (refreshed); None for transformers' own.
     """
     if decoder is not None:
-        return decoder.scores(samples)
-    return _general_scores(base, pack_samples(samples, base.device))
+        states, labels = decoder.states(samples)
+    else:
+        packed = pack_samples(samples, base.device)
+        states, labels = hidden_states(base, packed), packed.labels
+    step = -(-CHUNK_ELEMENTS[base.device.type] // base.head_weight.shape[0])
+    nll, correct = [], []
+    for some, wanted in zip(states.split(step), labels.split(step), strict=True):  # type: ignore[no-untyped-call]
+        logits = head_logits(base, some)
+        correct.append(first_choice(logits) == wanted)
+        nll.append(token_nll(logits, wanted))
+    return torch.cat(nll), torch.cat(correct)
 
 
 def hidden_states(base: Base, packed: PackedSequence) -> Tensor:
@@ -43,21 +53,3 @@ def hidden_states(base: Base, packed: PackedSequence) -> Tensor:
         ).last_hidden_state
     picked: Tensor = states[0].index_select(0, packed.predict)
     return picked
-
-
-@torch.inference_mode()
-def _general_scores(base: Base, packed: PackedSequence) -> tuple[Tensor, Tensor]:
-    states = hidden_states(base, packed)
-    nll, correct = [torch.empty(0, device=base.device)], [torch.empty(0, device=base.device).bool()]
-    step = _chunk(base.head)
-    for at in range(0, len(states), step):
-        labels = packed.labels[at : at + step]
-        logits = head_logits(base, states[at : at + step])
-        correct.append(first_choice(logits) == labels)
-        nll.append(token_nll(logits, labels))
-    return torch.cat(nll), torch.cat(correct)
-
-
-def _chunk(head: nn.Module) -> int:
-    vocabulary = int(getattr(head, "out_features", 1 << 15))
-    return max(1, CHUNK_ELEMENTS // vocabulary)

@@ -77,9 +77,9 @@ def forget_after(folder: Path, step: int) -> None:
 
 def _drop_outdone(folder: Path) -> None:
     """Remove the best ones that no checkpoint refers to: all before the oldest's best."""
-    kept = _found(folder, _NAME)
+    steps = _found(folder, _NAME)
     best = _found(folder, _BEST)
-    oldest = kept[-1][0] if kept else (best[0][0] if best else 0)
+    oldest = steps[-1][0] if steps else (best[0][0] if best else 0)
     for _, path in [found for found in best if found[0] <= oldest][1:]:
         _remove(path)
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from harness.decoder.decoder import CHUNK_ELEMENTS, activations_per_token, supports
+from harness.decoder.decoder import activations_per_token, supports
 from harness.decoder.lora_linear import PITCH
 from harness.decoder.packed import usual_row_tokens
 from harness.models.adapter import Adapter
 from harness.models.families import linear_names
 from harness.models.load import Base
+from harness.training.loss import CHUNK_ELEMENTS
 from harness.training.trainable_decoder import TrainableDecoder
 
 GIB = 2**30

@@ -14,6 +14,7 @@ from harness.decoder.lora_linear import LoraGradients, pitched
 from harness.kernels import pointwise
 from harness.models.adapter import Adapter
 from harness.models.load import Base
+from harness.training.loss import fused_cross_entropy
 
 
 class TrainableDecoder(Decoder):
@@ -55,11 +56,9 @@ class TrainableDecoder(Decoder):
             else:
                 residual, delta, saved = layer.forward(residual, delta, inputs)
                 activations.append(saved)
-        picked = self.pick(residual, delta, packed.predict)
+        picked, states = self.final_states(residual, delta, packed.predict)
         del residual, delta
-        states = torch.empty_like(picked)
-        pointwise.norm(picked, None, self.stack.norm, states)
-        nll, g_states = self._head(states, packed.labels, scale)
+        nll, g_states = fused_cross_entropy(states, self.base.head_weight, packed.labels, scale)
         g_picked = torch.zeros_like(picked)
         pointwise.norm_backward(g_states, picked, self.stack.norm, g_picked)
         width = picked.shape[1]
@@ -70,18 +69,7 @@ class TrainableDecoder(Decoder):
             layer, saved = self.layers[index], activations.pop()
             if index < checkpointed:
                 _, _, saved = layer.forward(saved, None, inputs)
-            layer.backward(grad, saved, inputs, self._gradients, first=index == 0)
+            layer.backward(grad, saved, inputs, self._gradients)
             del saved
         self._gradients.flush()
         return nll.sum()
-
-    def _head(self, states: Tensor, labels: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """nll [N] of states [N, D], and scale times its gradient [N, D]."""
-        weight, step = self.base.head_weight, self.chunk()
-        grad = torch.empty_like(states)
-        nll = []
-        for at in range(0, len(states), step):
-            logits = states[at : at + step].to(weight.dtype) @ weight.T
-            nll.append(pointwise.cross_entropy(logits, labels[at : at + step], scale))
-            torch.mm(logits, weight, out=grad[at : at + step])
-        return torch.cat(nll), grad

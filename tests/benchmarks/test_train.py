@@ -21,9 +21,11 @@ from harness.cli.main import run_cli
 from harness.config.schema import LoraSettings, RecipeConfig
 from harness.data.tokens import TokenSample
 from harness.errors import MissingError, UsageError
+from harness.models.adapter import Adapter
 from harness.models.device import pick_dtype
 from harness.models.families import linear_names, use_plain_linears
 from harness.models.load import check_quantized, quantized_linears
+from harness.training.memory_plan import plan_for
 from tests.support.commands import Commands
 from tests.support.tiny import base_of, tiny_model
 
@@ -123,6 +125,17 @@ def test_the_packing_of_a_gpu_counts_what_fills_its_rows_up() -> None:
     # 60 and 10 share a row of 128 positions; of the others each fills one of 64.
     assert ours.packed(on_a_gpu("llama"), rows, recipe, plan) == 198 / 256
     assert ours.packed(on_a_gpu("llama"), rows, recipe, {**plan, "fused": False}) == 1.0
+
+
+def test_both_kernels_of_attention_are_rows_that_differ_in_nothing_else() -> None:
+    rows = dict(train.variants(cuda=True))
+    assert rows[train.VARLEN] == replace(rows["harness"], flash=False)
+    base = base_of("llama")
+    adapter = Adapter.attach(base, LORA, 0)
+    plan = plan_for(base, adapter, [8], 8, rows[train.VARLEN])
+    plan.prepare(base, adapter)
+    assert plan.decoder is not None
+    assert not plan.decoder.flash
 
 
 def test_trl_is_measured_with_block_diagonal_attention_where_it_can() -> None:

@@ -436,7 +436,7 @@ def test_a_dry_run_only_reads(commands: Commands, scripted: list[str], tmp_path:
         "2 of 2: scripted on words, tiny, seed 1",
         "12 to train on, 0 to validate, 4 of 6 held out to answer",
         "steps    6 of 4 examples",
-        "at most 32 to generate for each arm",
+        "at most 32 to generate by each system",
         "disk     about",
         "cached   nothing",
     ):

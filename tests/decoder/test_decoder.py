@@ -12,6 +12,7 @@ from harness.config.schema import LoraSettings
 from harness.data.tokens import TokenSample
 from harness.decoder import attention
 from harness.decoder.decoder import Decoder, supports
+from harness.decoder.teacher_forced import token_scores
 from harness.models.adapter import Adapter
 from harness.training.trainable_decoder import TrainableDecoder
 from tests.support.decoders import base_of, computed, expected, randomised, samples, worst
@@ -71,7 +72,7 @@ def test_losses_follow_the_rotary_scaling(family: str, scaling: dict[str, Any]) 
     batch = samples([33, 12, 60])
     decoder = Decoder(base, adapter, True)
     decoder.refresh()
-    nll, correct = decoder.scores(batch)
+    nll, correct = token_scores(base, batch, decoder)
     with torch.no_grad():
         wanted, _ = expected_losses(base, batch)
     assert torch.allclose(nll, wanted, rtol=1e-5, atol=1e-5)

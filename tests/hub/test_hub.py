@@ -288,10 +288,12 @@ def test_what_needs_no_hub_does_not_import_its_library(tmp_path: Path) -> None:
     code = """
 import sys
 import harness.pipeline.dry_run, harness.pipeline.inventory, harness.pipeline.run
-from harness.pipeline.plan import Options, plan_runs
+from harness.pipeline.options import Options
+from harness.pipeline.plan import plan_runs
 from harness.pipeline.preflight import fetch, preflight
-options = Options(models=("scripted",), weights={"scripted": sys.argv[1]})
-preflight(options); fetch(options, print); plan_runs(options)
+from harness.pipeline.selection import select
+chosen = select(Options(models=("scripted",), weights={"scripted": sys.argv[1]}))
+preflight(chosen); fetch(chosen, print); plan_runs(chosen)
 print(*[name for name in sys.modules if name.startswith("huggingface_hub")])
 """
     script = write_script(tmp_path / "says.jsonl")

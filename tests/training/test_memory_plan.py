@@ -73,6 +73,7 @@ def test_what_is_fixed_stays() -> None:
     )
     assert not plan(76 * GIB, fixed=PlanConstraints(dense=False)).dense
     assert plan(76 * GIB, fixed=PlanConstraints(row_tokens=2048)).row_tokens == 2048
+    assert not plan(76 * GIB, fixed=PlanConstraints(flash=False)).flash
     never = plan(16 * GIB, fixed=PlanConstraints(checkpointing="never"))
     assert never.checkpointed == 0
     assert LLAMA.bytes(never.row_tokens, never.dense, 0) <= 16 * GIB

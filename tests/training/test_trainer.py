@@ -16,7 +16,7 @@ from harness.config.schema import LoraSettings
 from harness.data.tokens import TokenSample
 from harness.errors import DivergedError, Interrupted, RunError, UsageError
 from harness.models.adapter import Adapter
-from harness.training import loop, trainer
+from harness.training import loop, trainable_decoder, trainer
 from harness.training.accumulate import accumulate
 from harness.training.checkpoints import newest_checkpoint, save_checkpoint
 from harness.training.memory_plan import MemoryPlan, PlanConstraints
@@ -346,7 +346,7 @@ def test_out_of_memory_shrinks_the_plan_and_says_so(
 def test_memory_that_runs_out_within_a_step_is_free_before_the_next_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin, head = TrainableDecoder.__init__, TrainableDecoder._head
+    begin, head = TrainableDecoder.__init__, trainable_decoder.fused_cross_entropy
     made: list[weakref.ref[TrainableDecoder]] = []
     heads = itertools.count(1)
 
@@ -355,13 +355,13 @@ def test_memory_that_runs_out_within_a_step_is_free_before_the_next_plan(
         made.append(weakref.ref(self))
         begin(self, *given)
 
-    def short(self: TrainableDecoder, *given: Any) -> Any:
+    def short(*given: Any) -> Any:
         if next(heads) == failing:
             raise torch.OutOfMemoryError
-        return head(self, *given)
+        return head(*given)
 
     monkeypatch.setattr(TrainableDecoder, "__init__", initialised)
-    monkeypatch.setattr(TrainableDecoder, "_head", short)
+    monkeypatch.setattr(trainable_decoder, "fused_cross_entropy", short)
 
     def steps(folder: str) -> list[tuple[float, float]]:
         made.clear()
