@@ -21,10 +21,10 @@ from filelock import FileLock
 from harness.errors import BusyError, StorageError, UsageError
 from harness.host import exchange
 from harness.pipeline import publishing
+from harness.pipeline.listing import age, runs_table
 from harness.pipeline.naming import asked, checked, name_of
 from harness.pipeline.options import Options
 from harness.pipeline.publishing import CURVES, FILES, Published, Tables, publish, refuse, tidy
-from harness.runs.listing import age, runs_table
 from tests.support.commands import (
     Commands,
     Fault,
