@@ -111,7 +111,7 @@ def test_a_falcon_that_stays_in_full_precision_is_refused(
 def test_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for has, wanted in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr("harness.models.load.cpu_has_bf16", lambda has=has: has)
+        monkeypatch.setattr("harness.models.device.cpu_has_bf16", lambda has=has: has)
         assert pick_dtype("auto", cpu) == wanted
     assert pick_dtype("fp16", cpu) == torch.float32
     assert pick_dtype("bf16", cpu) == torch.bfloat16
