@@ -24,7 +24,7 @@ from typing import Literal
 from harness.errors import MissingError, StorageError
 from harness.host.checksums import cached_seal
 from harness.host.paths import read_text
-from harness.models.folder import (
+from harness.model_folder import (
     OTHER_FORMATS,
     READ_BESIDE_WEIGHTS,
     UnfitError,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from harness.config.faults import explain, keys_of, nearest, too_large
 from harness.config.schema import RecipeConfig, TaskConfig
+from harness.config.scripts import resolve
 from harness.errors import UsageError
 from harness.host.text import one_line, quoted
 
@@ -61,8 +62,6 @@ def _overrides(
         named.add(field)
         found[field] = read(name, value)
     if isinstance(scorers := found.get("task.scorers"), list):
-        from harness.scorers.external.evaluate import resolve
-
         # A script's path begins where the command is given.
         found["task.scorers"] = [resolve(s, Path()) if isinstance(s, str) else s for s in scorers]
     return found

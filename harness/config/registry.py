@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harness.config.scripts import resolve
 from harness.errors import UsageError
 from harness.host.paths import expanded, no_file, no_folder
 from harness.host.text import one_line, quoted
@@ -100,7 +101,6 @@ class Registry:
         Raises UsageError.
         """
         from harness.config.schema import TaskConfig
-        from harness.scorers.external.evaluate import resolve
 
         path = self.path("tasks", name)
         task = _read(path, name, TaskConfig.model_validate)

@@ -29,7 +29,7 @@ from harness.models.families import (
 )
 from harness.models.locate import Located
 from harness.models.packing import documents_share_rows
-from harness.models.quiet import quiet
+from harness.models.quiet import mute, quiet
 from harness.models.sanity import CONTEXT
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -112,7 +112,8 @@ def load_base(
     with quiet():
         try:
             settings, mapping = text_config(AutoConfig.from_pretrained(path, **LOCAL))
-            tokenizer = AutoTokenizer.from_pretrained(path, **LOCAL)
+            with mute():
+                tokenizer = AutoTokenizer.from_pretrained(path, **LOCAL)
             tokenizer("<p>")  # settings of a wrong type fail here, not at the first row
             model, found = _model(
                 path,

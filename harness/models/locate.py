@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.backends import missing_backend, plugin_identity
 from harness.config.schema import (
     GgufPackageSource,
     HubSource,
@@ -38,7 +37,8 @@ from harness.hub import (
     token,
     unfit,
 )
-from harness.models.folder import UnfitError, read_files, weight_files
+from harness.model_folder import UnfitError, read_files, weight_files
+from harness.models.plugins import missing_backend, plugin_identity
 
 CPU_PARAMETER_LIMIT = 2_000_000_000
 """Above this, training on a CPU takes days: weights so large need a GPU."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.host.paths import no_file
 from harness.host.text import one_line
-from harness.models.folder import UnfitError, weight_files
+from harness.model_folder import UnfitError, weight_files
 
 TOLERANCE = 0.1  # of the registered parameters
 UNTOLD = 1_000_000  # parameters more or less that change no plan of memory or quantisation

@@ -20,8 +20,8 @@ from harness.host.paths import no_folder
 from harness.host.text import quoted
 from harness.hub import reachable, token
 from harness.models.locate import missing
+from harness.pipeline.listing import runs_table
 from harness.runs.environment import environment
-from harness.runs.listing import runs_table
 from harness.scorers import Entry, entries
 
 

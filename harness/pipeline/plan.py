@@ -44,7 +44,7 @@ def plan_runs(selection: Selection) -> list[Run]:
 def _weights(model: ModelConfig, recipe: RecipeConfig, located: Located) -> dict[str, object]:
     """What tells the base, as it is loaded, from another.
 
-    The files' contents (a hub's: the commit; harness.models.folder says which files of a folder
+    The files' contents (a hub's: the commit; harness.model_folder says which files of a folder
     count) with the precision, quantisation and kind of device, and the libraries under it.
     """
     device = "cuda" if has_gpu() else "cpu"

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.host.files import digest, json_text
 from harness.host.text import quoted
+from harness.pipeline.listing import state
 from harness.pipeline.naming import checked
 from harness.pipeline.outputs import writable
 from harness.pipeline.publishing import FILES, Published, Tables, publish, refuse, size
@@ -21,7 +22,6 @@ from harness.reports import (
     joined_predictions,
 )
 from harness.reports.systems import systems_csv
-from harness.runs.listing import state
 from harness.runs.store import RunFolder
 from harness.runs.view import RunView
 from harness.stages import stage_names

@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.config.scripts import EVALUATE
 from harness.errors import HarnessError, UsageError
 from harness.host.text import one_line, quoted
 from harness.records import Metric, Signature, TextChoice
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "harness.scorers"
-EVALUATE = "evaluate:"
 LIKELIHOOD = ("cross_entropy", "perplexity", "bits_per_byte", "token_accuracy")
 """The metrics of harness.scorers.likelihood: of the model's log-likelihoods, not of its answers."""
 

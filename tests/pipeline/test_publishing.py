@@ -21,10 +21,10 @@ from filelock import FileLock
 from harness.errors import BusyError, StorageError, UsageError
 from harness.host import exchange
 from harness.pipeline import publishing
+from harness.pipeline.listing import age, runs_table
 from harness.pipeline.naming import asked, checked, name_of
 from harness.pipeline.options import Options
 from harness.pipeline.publishing import CURVES, FILES, Published, Tables, publish, refuse, tidy
-from harness.runs.listing import age, runs_table
 from tests.support.commands import (
     Commands,
     Fault,
@@ -415,7 +415,7 @@ def test_a_failing_run_leaves_the_last_good_tables(
     (run,) = run_folders(tmp_path)
     for file in (run / "generations").iterdir():
         file.unlink()
-    broken = Fault("call", "harness.stages.generate:write_jsonl", action="ENOSPC")
+    broken = Fault("call", "harness.stages.collect:write_jsonl", action="ENOSPC")
     failed = commands.run(tmp_path, *scripted, fault=broken)
     assert failed.status == 1
     assert tables(tmp_path) == good

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from harness import hub
+from harness.config.scripts import resolve
 from harness.errors import MissingError, UsageError
 from harness.records import Sample
 from harness.reports import parse_comparison_csv
 from harness.scorers import get, merged, score_all
-from harness.scorers.external.evaluate import resolve
 from tests.support.commands import make_registry, run_of, write_script
 
 library = pytest.importorskip("evaluate", reason="the package evaluate is not installed")

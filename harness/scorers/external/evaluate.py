@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness import hub
+from harness.config.scripts import EVALUATE, is_path
 from harness.errors import MissingError, UsageError
 from harness.records import Direction, Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
-from harness.scorers.registry import EVALUATE
 
 PROBE = ("<p>a b</p>", "<p>a c</p>")  # the answer and reference that show a metric's numbers
 LOWER = frozenset(
@@ -125,24 +125,8 @@ class Evaluate(Scorer):
         self.metrics = tuple(metrics)
 
 
-def resolve(asked: str, folder: Path) -> str:
-    """The name of a scorer with a script's path made absolute; `folder` is where it begins.
-
-    For the names in a task's file: evaluate:./metric.py is the script beside that file. Other
-    names stay as they are.
-    """
-    given = asked.removeprefix(EVALUATE)
-    if given == asked or not _is_path(given):
-        return asked
-    return EVALUATE + os.path.abspath(folder / Path(given).expanduser())
-
-
-def _is_path(given: str) -> bool:
-    return given.endswith(".py") or given.startswith((".", "~")) or Path(given).is_absolute()
-
-
 def _short(given: str) -> str:
-    return Path(os.path.abspath(given)).stem if _is_path(given) else given
+    return Path(os.path.abspath(given)).stem if is_path(given) else given
 
 
 def _library(name: str) -> Any:
@@ -166,7 +150,7 @@ def _loaded(library: Any, given: str) -> Any:
     """The module of a path or name. Raises UsageError, MissingError: one sentence each."""
     name = EVALUATE + given
     path = os.path.abspath(Path(given).expanduser())
-    local = _is_path(given) or Path(path, f"{Path(path).name}.py").is_file()
+    local = is_path(given) or Path(path, f"{Path(path).name}.py").is_file()
     if local and not any(p.is_file() for p in (Path(path), Path(path, f"{Path(path).name}.py"))):
         raise UsageError(f"{name}: there is no script at {path}; correct the path.")
     within_reach = local or hub.reachable()
