@@ -13,7 +13,9 @@ heavy: each function imports what it needs when it is first asked for.
 from harness import errors
 from harness.errors import HarnessError
 
-TYPE_CHECKING = False  # for type checkers it is True; importing typing would cost more than all else
+TYPE_CHECKING = (
+    False  # for type checkers it is True; importing typing would cost more than all else
+)
 
 if TYPE_CHECKING:
     from harness.api.compare import compare
