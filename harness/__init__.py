@@ -13,7 +13,7 @@ heavy: each function imports what it needs when it is first asked for.
 from harness import errors
 from harness.errors import HarnessError
 
-TYPE_CHECKING = (
+TYPE_CHECKING = False  # true for type checkers; importing typing would cost more than all else
     False  # for type checkers it is True; importing typing would cost more than all else
 )
 
