@@ -14,8 +14,7 @@ from harness import errors
 from harness.errors import HarnessError
 
 TYPE_CHECKING = False  # true for type checkers; importing typing would cost more than all else
-    False  # for type checkers it is True; importing typing would cost more than all else
-)
+
 
 if TYPE_CHECKING:
     from harness.api.compare import compare
