@@ -1,4 +1,10 @@
-"""The hub, without its library: the local cache, a token, whether it is within reach."""
+"""The hub: its local cache, a token, downloads, whether it is within reach.
+
+Its library is imported where a command comes to the hub: its constants in 0.04 s, its downloads in
+0.7 s. A snapshot that is in the cache is found without the latter, and more strictly:
+`snapshot_download(local_files_only=True)` waits for ever where a reference is a pipe, and takes a
+folder that it has no list of files of for whole.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -17,7 +24,7 @@ from typing import Literal
 from harness.errors import MissingError, StorageError
 from harness.host.checksums import cached_seal
 from harness.host.paths import read_text
-from harness.models.folder import (
+from harness.model_folder import (
     OTHER_FORMATS,
     READ_BESIDE_WEIGHTS,
     UnfitError,
@@ -36,34 +43,20 @@ MODEL_FILES = [*READ_BESIDE_WEIGHTS, "*.safetensors", "*.safetensors.index.json"
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
-def home() -> Path:
-    """The folder of the hub's libraries: $HF_HOME or the system's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return _expanded(os.environ.get("HF_HOME") or f"{base}/huggingface")
-
-
 def cache_folder() -> Path:
-    """Where snapshots are, by the rules of `huggingface_hub.constants`, read when asked."""
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if given := os.environ.get(name):
-            return _expanded(given)
-    return home() / "hub"
+    """Where the hub's library keeps snapshots."""
+    from huggingface_hub import constants
 
-
-def _expanded(path: str) -> Path:
-    return Path(os.path.expandvars(os.path.expanduser(path)))
+    return Path(constants.HF_HUB_CACHE)
 
 
 def token() -> str | None:
-    """The user's hub token, from the environment or the file that the hub's login writes."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        if value := os.environ.get(name):
-            return value
+    """The user's hub token, from wherever the hub's library takes it."""
+    from huggingface_hub import get_token
+
     try:
-        given = os.environ.get("HF_TOKEN_PATH")
-        path = _expanded(given) if given else home() / "token"
-        return read_text(path).strip() or None
-    except OSError:
+        return get_token()
+    except Exception:  # a file that cannot be read, a login of a CI that fails
         return None
 
 
@@ -83,7 +76,10 @@ def cached_snapshot(repo: str, revision: str, kind: Kind) -> Path | None:
 
 
 def _snapshot(repo: str, revision: str, kind: Kind) -> Path | None:
-    """The folder of a snapshot that no download is left half-done of, or None."""
+    """The folder of a snapshot that no download is left half-done of, or None.
+
+    Laid out as https://huggingface.co/docs/huggingface_hub/guides/manage-cache says.
+    """
     folder = cache_folder() / f"{kind}s--{repo.replace('/', '--')}"
     try:
         reference = folder / "refs" / revision
@@ -264,8 +260,6 @@ def _download(repo: str, revision: str, kind: Kind, mend: str) -> None:
 
 def _formats(repo: str, revision: str) -> str | None:
     """That a repository has its weights in formats that are not loaded, where that is so."""
-    from fnmatch import fnmatchcase
-
     from huggingface_hub import list_repo_files
 
     with suppress(Exception):  # the sentence without this knowledge is right too

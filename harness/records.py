@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 Arm = Literal["base", "tuned"]
@@ -11,6 +11,7 @@ FinishReason = Literal["stop", "length"]
 Direction = Literal["higher", "lower"]
 
 ARMS: tuple[Arm, Arm] = ("base", "tuned")
+UNCHOSEN: Literal["{text}"] = "{text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One arm's answer to one prompt. Tokens are the model's own, end-of-text not counted.
+    """One system's answer to one prompt. Tokens are the model's own, end-of-text not counted.
 
     cut: the prompt was longer than the context allows and lost its beginning.
     """
@@ -79,7 +80,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class SampleLoss:
-    """Teacher-forced loss of one reference under one arm.
+    """Log-likelihood of one reference under one system, teacher-forced.
 
     nll:     sum over the scored tokens of -log p, in nats.
     correct: how many scored tokens were the model's first choice.
@@ -112,17 +113,53 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Signature:
+    """What exactly a number is: every setting that changes it, as sacrebleu does it.
+
+    `str` writes it for tables and keys: rougeL|tok:rouge-score|stem:no|text:raw|v1.
+
+    text:    which text of an answer is scored; UNCHOSEN where the task is yet to say, None for
+             a metric that is of no answer.
+    version: raised whenever a number may change.
+    """
+
+    name: str
+    settings: tuple[tuple[str, str], ...]
+    text: TextChoice | Literal["{text}"] | None
+    version: int
+
+    def __str__(self) -> str:
+        parts = [self.name, *(f"{key}:{value}" for key, value in self.settings)]
+        if self.text is not None:
+            parts.append(f"text:{self.text}")
+        return "|".join([*parts, f"v{self.version}"])
+
+    def of_text(self, text: TextChoice) -> Signature:
+        """The same where the text to score is chosen; a metric of one text alone keeps its own."""
+        return replace(self, text=text) if self.text == UNCHOSEN else self
+
+    @staticmethod
+    def parse(written: str) -> Signature:
+        """The signature that `str` wrote. Raises ValueError."""
+        name, *parts = written.split("|")
+        version = int(parts.pop().removeprefix("v")) if parts else 0
+        text: Any = None
+        if parts and parts[-1].startswith("text:"):
+            text = parts.pop().removeprefix("text:")
+        pairs = (part.partition(":") for part in parts)
+        return Signature(name, tuple((key, value) for key, _, value in pairs), text, version)
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """A named number of one sample: which direction is better, and what exactly was computed.
 
-    binary:    yes/no, 0.0 or 1.0 a sample (compared by McNemar's test).
-    signature: name and every setting that changes the number, as sacrebleu does it. Where a
-               scorer's may be of the raw or of the extracted answer, "{text}" stands for which.
+    binary: yes/no, 0.0 or 1.0 a sample (compared by McNemar's test).
     """
 
     name: str
     direction: Direction
-    signature: str
+    signature: Signature
     binary: bool = False
 
 

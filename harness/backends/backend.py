@@ -1,28 +1,35 @@
-"""What answers prompts: two verbs, generate and measure, that every engine has."""
+"""What answers prompts for a system: a small protocol, and which backend a model asks for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.config.schema import DecodingConfig
-from harness.records import Arm, Example, Generation, SampleLoss
+from harness.records import Example, Generation, SampleLoss
+from harness.systems import System
 
-Say = Callable[[str], None]
+if TYPE_CHECKING:
+    from harness.runs.context import Context
+
+Capability = Literal["log_likelihood"]
 Tick = Callable[[int], None]
 
 
-class Engine(Protocol):
-    """Answers as one arm or the other.
+class Backend(Protocol):
+    """Answers as any of a run's systems.
 
     Both verbs yield one record an example as soon as it is known, in any order, and skip those
     whose id is in `done` (records of an interrupted call). What is computed for an example does
     not depend on `done`: work that is shared by several (a batch) is done whole.
+    capabilities: "log_likelihood": it can score a text that is given to it.
     """
+
+    capabilities: frozenset[Capability]
 
     def generate(
         self,
-        arm: Arm,
+        system: System,
         examples: Sequence[Example],
         decoding: DecodingConfig,
         done: Collection[str],
@@ -35,12 +42,15 @@ class Engine(Protocol):
         """
         ...
 
-    def measure(
-        self, arm: Arm, examples: Sequence[Example], done: Collection[str]
+    def log_likelihoods(
+        self, system: System, examples: Sequence[Example], done: Collection[str]
     ) -> Iterator[SampleLoss]:
-        """Teacher-forced losses of the examples' references."""
+        """Teacher-forced losses of the examples' references. Needs the capability."""
         ...
 
     def written(self, text: str) -> str:
         """What comes back of `text` from encoding and decoding: the best answer it can write."""
         ...
+
+
+Make = Callable[["Context"], Backend]

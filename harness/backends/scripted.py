@@ -14,21 +14,26 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from harness.backends.backend import Tick
+from harness.backends.backend import Capability, Tick
 from harness.config.schema import DecodingConfig
-from harness.data.rows import one_line, shown
 from harness.errors import DataError
 from harness.host.paths import no_file
-from harness.records import ARMS, Arm, Example, FinishReason, Generation, SampleLoss
+from harness.host.text import one_line, quoted
+from harness.records import Example, FinishReason, Generation, SampleLoss
+from harness.runs.context import Context
+from harness.systems import System, generating
 
+_SYSTEMS = frozenset(system.name for system in generating())
 _WANTED = (
     'a line is {"arm": "base" or "tuned", "text": "…"}, with "id" (a string or a whole number) '
     'where it is for one example, and "finish_reason", "stop" or "length".'
 )
 
 
-class ScriptedEngine:
-    """An engine that reads what it says. Tokens are the bytes of the text."""
+class ScriptedBackend:
+    """Reads what it says. Tokens are the bytes of the text."""
+
+    capabilities: frozenset[Capability] = frozenset(["log_likelihood"])
 
     def __init__(self, path: Path) -> None:
         """Raises DataError, one sentence, for a file that is not such a script."""
@@ -37,26 +42,27 @@ class ScriptedEngine:
         for number, line in enumerate(_lines(path), 1):
             if not line.strip():
                 continue
-            row = _answer(line, f"{shown(path)} line {number}")
+            row = _answer(line, f"{quoted(path)} line {number}")
             key = row["arm"], row["id"]
             if key in lines:
                 whose = "for any example" if row["id"] is None else f"with the id of {row['id']!r}"
                 raise DataError(
-                    f"{shown(path)} line {number} is a second answer of the {row['arm']} arm "
+                    f"{quoted(path)} line {number} is a second answer of the {row['arm']} arm "
                     f"{one_line(whose)}, as line {lines[key]}: leave one of them."
                 )
             lines[key] = number
             self._answers[key] = row
         if not lines:
-            raise DataError(f"{shown(path)} holds no answer: {_WANTED}")
+            raise DataError(f"{quoted(path)} holds no answer: {_WANTED}")
 
-    def _row(self, arm: Arm, example: Example) -> dict[str, Any]:
-        row = self._answers.get((arm, example.id)) or self._answers.get((arm, None))
+    def _row(self, system: System, example: Example) -> dict[str, Any]:
+        name = system.name
+        row = self._answers.get((name, example.id)) or self._answers.get((name, None))
         return row or {"text": ""}
 
     def generate(
         self,
-        arm: Arm,
+        system: System,
         examples: Sequence[Example],
         decoding: DecodingConfig,
         done: Collection[str],
@@ -66,7 +72,7 @@ class ScriptedEngine:
         for example in examples:
             if example.id in done:
                 continue
-            row = self._row(arm, example)
+            row = self._row(system, example)
             text = row["text"].replace("{reference}", example.target)
             text = text.replace("{prompt}", example.prompt)
             limit = decoding.max_new_tokens * 4
@@ -79,8 +85,8 @@ class ScriptedEngine:
                 completion_tokens=len(text[:limit].encode("utf-8", "replace")),
             )
 
-    def measure(
-        self, arm: Arm, examples: Sequence[Example], done: Collection[str]
+    def log_likelihoods(
+        self, system: System, examples: Sequence[Example], done: Collection[str]
     ) -> Iterator[SampleLoss]:
         """log 256 nats for each byte and for the end of the text."""
         for example in examples:
@@ -93,15 +99,20 @@ class ScriptedEngine:
         return text
 
 
+def make(context: Context) -> ScriptedBackend:
+    """The backend of a scripted model. Raises DataError."""
+    return ScriptedBackend(Path(context.run.located.path))
+
+
 def _lines(path: Path) -> list[str]:
     """The lines of the file; text within a line may hold what else Unicode calls a line's end."""
     if fault := no_file(path):
-        raise DataError(f"{shown(path)} {fault}: give a JSONL file of answers.")
+        raise DataError(f"{quoted(path)} {fault}: give a JSONL file of answers.")
     try:
         return path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{shown(path)} cannot be read as a file of answers ({type(error).__name__}): "
+            f"{quoted(path)} cannot be read as a file of answers ({type(error).__name__}): "
             "give a JSONL file."
         ) from error
 
@@ -110,7 +121,7 @@ def _answer(line: str, where: str) -> dict[str, Any]:
     """The answer in a line, its id as a string or None. Raises DataError."""
     try:
         row = json.loads(line)
-        if row["arm"] not in ARMS or not isinstance(row["text"], str):
+        if row["arm"] not in _SYSTEMS or not isinstance(row["text"], str):
             raise ValueError
         name, reason = row.get("id"), row.get("finish_reason")
         if isinstance(name, int) and not isinstance(name, bool):

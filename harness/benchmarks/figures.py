@@ -132,7 +132,7 @@ def table(result: Mapping[str, Any]) -> str:
     for ours in (row for row in rows if row["system"] == "harness" and "error" not in row):
         for row in rows:
             same = (row["model"], row["command"]) == (ours["model"], ours["command"])
-            if same and row["system"].startswith("trl-") and "error" not in row:
+            if same and row["system"].startswith(("trl-", "harness-")) and "error" not in row:
                 ratio = ours["tokens_per_second"] / row["tokens_per_second"]
                 lines.append(f"{row['model']}: {ratio:.1f} × {row['system']}")
     return "\n".join(lines)

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from harness.errors import UsageError
+from harness.models.device import pick_device, pick_dtype
 from harness.models.families import linear_names, use_plain_linears
-from harness.models.load import Base, pick_device, pick_dtype
+from harness.models.load import Base
 
 SHAPES = Path(__file__).with_name("shapes.toml")
 TINY = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 512}

@@ -23,7 +23,7 @@ from harness.host.files import write_json
 from harness.records import Sample
 from harness.reports import RunReport, comparison_csv, comparison_markdown
 from harness.reports.rows import Origin, comparison_rows, score_columns
-from harness.scorers import get, names, score_all
+from harness.scorers import get, metrics_of, names, score_all
 
 PEER_PAGES = 40
 _LONG = 2_000  # words
@@ -31,7 +31,7 @@ NOT_TIMED = "conformance"  # another program's work: the Nu checker's
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Timing:
     """One system's time for one part of the work.
 
     pages: how many answers it scored. seconds: the median of several runs, _min and _max their
@@ -48,13 +48,13 @@ class Row:
     ratio: float | None = None
 
 
-def row_of(
+def timing_of(
     part: str, system: str, pages: int, runs: Sequence[float], ours: Sequence[float] = ()
-) -> Row:
-    """The row of runs that took so many seconds each; `ours`: those of our runs at its work."""
+) -> Timing:
+    """The timing of runs that took so many seconds each; `ours`: those of our runs at its work."""
     seconds = median(runs)
     ratio = seconds / median(ours) if ours else None
-    return Row(part, system, pages, seconds, min(runs), max(runs), pages / seconds, ratio)
+    return Timing(part, system, pages, seconds, min(runs), max(runs), pages / seconds, ratio)
 
 
 def bench_score(pages: int, out: Path, say: Callable[[str], None], repeats: int = 3) -> str:
@@ -90,9 +90,11 @@ def bench_score(pages: int, out: Path, say: Callable[[str], None], repeats: int 
     return table(result)
 
 
-def _ours(base: Sequence[Sample], tuned: Sequence[Sample], repeats: int) -> tuple[list[Row], int]:
+def _ours(
+    base: Sequence[Sample], tuned: Sequence[Sample], repeats: int
+) -> tuple[list[Timing], int]:
     chosen = get([name for name in names() if name != NOT_TIMED])
-    metrics = [metric for scorer in chosen for metric in scorer.metrics]
+    metrics = metrics_of(chosen)
     both = [sample for pair in zip(base, tuned, strict=True) for sample in pair]
     parts = (
         f"{len(metrics)} metrics",
@@ -121,13 +123,13 @@ def _ours(base: Sequence[Sample], tuned: Sequence[Sample], repeats: int) -> tupl
              ended - began)
         )  # fmt: skip
     return [
-        row_of(part, "harness", len(both), seconds)
+        timing_of(part, "harness", len(both), seconds)
         for part, seconds in zip(parts, zip(*runs, strict=True), strict=True)
     ], len(metrics)
 
 
-def _peers(samples: Sequence[Sample], say: Callable[[str], None], repeats: int) -> list[Row]:
-    rows: list[Row] = []
+def _peers(samples: Sequence[Sample], say: Callable[[str], None], repeats: int) -> list[Timing]:
+    rows: list[Timing] = []
     long = [*_long(samples[:15]), *_long(samples[15:30])]
     for part, ours, peers, given in (
         ("rouge1, 2, L, Lsum", "rouge", (_rouge_score, _evaluate), samples),
@@ -156,7 +158,7 @@ def _peers(samples: Sequence[Sample], say: Callable[[str], None], repeats: int) 
                 runs[name].append(_timed(score, given))
         for name, seconds in runs.items():
             against = runs["harness"] if name != "harness" else ()
-            rows.append(row_of(part, name, len(given), seconds, against))
+            rows.append(timing_of(part, name, len(given), seconds, against))
     return rows
 
 

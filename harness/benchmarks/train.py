@@ -1,8 +1,8 @@
 """`harness bench train`: our training loop beside TRL's SFTTrainer, on the same rows.
 
 Rates are real tokens a second by the wall, padding never counted: the median of several runs, with
-their spread. `of_limit` is 4 P FLOP a token over the device's rate of square products, measured in
-the same command.
+their spread. `of_limit` is MFU: 4 P FLOP a token over the GEMM peak, the rate of square products
+measured in the same command.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import platform
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import version
@@ -31,12 +31,13 @@ from harness.data.tokens import TokenSample
 from harness.errors import HarnessError, UsageError
 from harness.models.load import Base, load_base
 from harness.models.locate import locate
-from harness.training.memory_plan import Wanted
+from harness.training.memory_plan import PlanConstraints
 from harness.training.mfu import flop_per_token, matmul_rate
 
 LORA = LoraSettings(r=16, lora_alpha=64.0)
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "trl")
 SMALL = 16 * 2**30
+VARLEN = "harness-varlen"
 
 STEPS = {"cuda": 24, "cpu": 12}
 """Steps that are measured, by device."""
@@ -47,25 +48,27 @@ PEER_STEPS = {"packed": 10, "cuda": 4, "cpu": 8}
 Say = Callable[[str], None]
 
 
-def variants(cuda: bool) -> list[tuple[str, Wanted]]:
-    """Our loop with its techniques one after the other, the last one as it is used."""
+def variants(cuda: bool) -> list[tuple[str, PlanConstraints]]:
+    """Our loop with its techniques one after the other, then as it is used, with torch's varlen
+    attention in place of our flash attention, and on a smaller card."""
     if not cuda:
-        return [("harness", Wanted())]
-    held = Wanted(dense=False, row_tokens=8192)
+        return [("harness", PlanConstraints())]
+    rows = PlanConstraints(dense=False, row_tokens=2048)
     return [
-        ("transformers' layers, rows of 2,048", Wanted(fused=False, row_tokens=2048)),
-        ("+ step written out", Wanted(dense=False, row_tokens=2048, checkpointing="always")),
-        ("+ activations kept", Wanted(dense=False, row_tokens=2048, checkpointing="never")),
-        ("+ rows of 8,192", held),
-        ("harness", Wanted()),
-        ("harness --max-memory 16GiB", Wanted(memory=SMALL)),
+        ("transformers' layers, rows of 2,048", PlanConstraints(fused=False, row_tokens=2048)),
+        ("+ step written out", replace(rows, checkpointing="always")),
+        ("+ activations kept", replace(rows, checkpointing="never")),
+        ("+ rows of 8,192", replace(rows, row_tokens=8192)),
+        ("harness", PlanConstraints()),
+        (VARLEN, PlanConstraints(flash=False)),
+        ("harness --max-memory 16GiB", PlanConstraints(memory=SMALL)),
     ]
 
 
 def peers(cuda: bool) -> list[tuple[str, list[trl.Settings]]]:
     """TRL with its defaults, packing, and at its best: several settings to try."""
 
-    def kept(packing: str) -> list[trl.Settings]:
+    def settings(packing: str) -> list[trl.Settings]:
         """Without checkpointing, in steps of eight rows, the largest batch first."""
         return [
             trl.Settings(packing=packing, checkpointing=False, batch=n, accumulation=8 // n)
@@ -74,16 +77,16 @@ def peers(cuda: bool) -> list[tuple[str, list[trl.Settings]]]:
 
     if not cuda:
         # Its packing is isolated by a kernel that a CPU does not have; steps of 8 examples.
-        return [("trl-default", [trl.Settings(accumulation=1)]), ("trl-best", kept(""))]
+        return [("trl-default", [trl.Settings(accumulation=1)]), ("trl-best", settings(""))]
     return [
         ("trl-default", [trl.Settings()]),
         ("trl-packing", [trl.Settings(packing="wrapped", accumulation=1)]),
-        ("trl-best", kept("wrapped")),
-        (APART, kept("bfd")),
+        ("trl-best", settings("wrapped")),
+        (BLOCK_DIAGONAL, settings("bfd")),
     ]
 
 
-APART = "trl-best, documents apart"
+BLOCK_DIAGONAL = "trl-best, documents apart"
 
 
 def bench_train(
@@ -138,12 +141,12 @@ def bench_train(
             if "error" in row and "by_steps" in row:
                 faults.append(f"{model}, {system}: {row['error']}")
 
-        for label, wanted in variants(cuda):
+        for label, fixed in variants(cuda):
             if label in asked:
-                measured = _ours(base, samples, per_step, wanted, repeats)
+                measured = _ours(base, samples, per_step, fixed, repeats)
                 add(label, _with_shares(measured, common, base))
         for label, attempts in peers(cuda):
-            if label in asked and not (label == APART and _mixes_documents(base)):
+            if label in asked and not (label == BLOCK_DIAGONAL and _mixes_documents(base)):
                 measured = _theirs(base, samples, attempts, repeats)
                 add(label, _with_shares(measured, common, base))
         del base
@@ -172,7 +175,7 @@ def _with_shares(measured: dict[str, Any], common: Mapping[str, Any], base: Base
 
 
 def _mixes_documents(base: Base) -> bool:
-    """Falcon's class in transformers drops the positions that would keep documents apart."""
+    """Falcon's class in transformers drops the positions that make attention block-diagonal."""
     return bool(base.model.config.model_type == "falcon")
 
 
@@ -222,8 +225,8 @@ def _rows(base: Base, real: bool, steps: int) -> tuple[list[TokenSample], int]:
         loaded = load(task, task_dir=registry.path("tasks", "html_blocks").parent)
         codec = base.codec(task.template)
         sides = loaded.sides or []
-        kept = [e for e, side in zip(loaded.examples, sides, strict=True) if side == "train"]
-        return [codec.sample(e, 1024) for e in kept[:count]], per_step
+        examples = [e for e, side in zip(loaded.examples, sides, strict=True) if side == "train"]
+        return [codec.sample(e, 1024) for e in examples[:count]], per_step
     draw = random.Random(0)
     size = int(base.model.config.vocab_size)
     lengths = [min(1024, max(24, int(draw.lognormvariate(5.0, 0.7)))) for _ in range(count)]
@@ -232,17 +235,17 @@ def _rows(base: Base, real: bool, steps: int) -> tuple[list[TokenSample], int]:
 
 
 def _ours(
-    base: Base, samples: list[TokenSample], per_step: int, wanted: Wanted, repeats: int
+    base: Base, samples: list[TokenSample], per_step: int, fixed: PlanConstraints, repeats: int
 ) -> dict[str, Any]:
     """The median of so many runs. transformers' layers are slow: a third of the steps is enough."""
-    if wanted.fused is False:
-        kept = ours.uncounted(base) + (len(samples) // per_step - ours.uncounted(base)) // 3
-        samples = samples[: per_step * kept]
+    if fixed.fused is False:
+        steps = ours.uncounted(base) + (len(samples) // per_step - ours.uncounted(base)) // 3
+        samples = samples[: per_step * steps]
     runs = []
     try:
         for _ in range(repeats):
             _free()
-            runs.append(ours.run(base, samples, per_step, LORA, wanted))
+            runs.append(ours.run(base, samples, per_step, LORA, fixed))
     except (HarnessError, torch.OutOfMemoryError) as error:
         return {"error": str(error)}
     return summed_up(runs)
@@ -253,8 +256,8 @@ def _theirs(
 ) -> dict[str, Any]:
     """The fastest of `attempts`, run so many times; those that do not fit are passed over.
 
-    On a GPU the largest batch that fits is the fastest, but where documents are kept apart: there
-    attention costs the square of a batch.
+    On a GPU the largest batch that fits is the fastest, but with block-diagonal attention: there it
+    costs the square of a batch.
     """
     runs: dict[trl.Settings, list[dict[str, Any]]] = {}
     first = base.device.type == "cuda" and attempts[0].packing != "bfd"

@@ -26,8 +26,8 @@ LENGTH = 1024
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How SFTTrainer is used. packing: "wrapped" cuts documents where a row is full, and each sees
-    those before it in its row; "bfd" keeps them whole and, in models that heed positions, apart.
-    batch: rows of a forward pass; times accumulation they make an optimiser step."""
+    those before it in its row; "bfd" keeps them whole, with block-diagonal attention in models
+    that heed positions. batch: rows of a forward pass; times accumulation they make a step."""
 
     packing: str = ""
     checkpointing: bool = True

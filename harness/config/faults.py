@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from harness.config import schema
-from harness.config.registry import printable
+from harness.host.text import one_line, quoted
 
 _Key = tuple[str, ...]  # ("lora", "r")
 
@@ -24,7 +24,7 @@ def explain(error: ValidationError, values: Any) -> list[str]:
     An unknown key comes with the nearest right one, at whatever level of the schema that is.
     """
     root = getattr(schema, error.title)
-    known = list(_keys([root], values))
+    known = list(keys_of([root], values))
     found: dict[tuple[str | int, ...], list[Any]] = {}
     for fault in error.errors(include_url=False):
         found.setdefault(_place(root, fault), []).append(fault)
@@ -41,22 +41,22 @@ def too_large(values: Any) -> str | None:
         elif isinstance(value, list):
             waiting += [(place, inner) for inner in value]
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-            return printable(place).strip("'")
+            return one_line(place, 80)
     return None
 
 
 def _sentence(place: tuple[str | int, ...], faults: Sequence[Any], known: Sequence[_Key]) -> str:
-    dotted = printable(".".join(map(str, place))).strip("'")
+    dotted = one_line(".".join(map(str, place)), 80)
     kind, value = faults[0]["type"], faults[0].get("input")
     if kind == "extra_forbidden":
-        near = _near(tuple(map(str, place)), known)
+        near = nearest(tuple(map(str, place)), known)
         hint = f"did you mean {' or '.join(near)}?" if near else "remove it."
         return f"unknown key {dotted}; {hint}"
     if kind == "union_tag_not_found":
         return f"the key {dotted}.kind is missing; add it."
     if kind == "union_tag_invalid":
         context = faults[0]["ctx"]
-        given = printable(str(context["tag"]))
+        given = quoted(context["tag"], 80)
         return f"{dotted}.kind is {given}, but: it is one of {context['expected_tags']}; mend it."
     if kind == "missing":
         return f"the key {dotted} is missing; add it."
@@ -78,7 +78,7 @@ def _message(text: str) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        return printable(value) if isinstance(value, str) else printable(str(value)).strip("'")
+        return quoted(value, 80) if isinstance(value, str) else one_line(value, 80)
     except (RecursionError, ValueError):  # nested too deeply, too many digits
         return f"a {type(value).__name__}"
 
@@ -102,7 +102,7 @@ def _place(root: type[BaseModel], fault: Any) -> tuple[str | int, ...]:
     return (*place, *unknown)
 
 
-def _keys(models: Iterable[type[BaseModel]], values: Any, above: _Key = ()) -> Iterator[_Key]:
+def keys_of(models: Iterable[type[BaseModel]], values: Any, above: _Key = ()) -> Iterator[_Key]:
     """Every key that a schema knows; of a union of tables the one that `values` has by its kind."""
     given = values if isinstance(values, dict) else {}
     every = list(models)
@@ -111,7 +111,7 @@ def _keys(models: Iterable[type[BaseModel]], values: Any, above: _Key = ()) -> I
     for model in chosen:
         for name, field in model.model_fields.items():
             yield (*above, name)
-            yield from _keys(_models(field.annotation), given.get(name), (*above, name))
+            yield from keys_of(_models(field.annotation), given.get(name), (*above, name))
 
 
 def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
@@ -128,7 +128,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 # --- the near key ----------------------------------------------------------------------------
 
 
-def _near(place: _Key, known: Sequence[_Key]) -> list[str]:
+def nearest(place: _Key, known: Sequence[_Key]) -> list[str]:
     """The keys that an unknown one may have meant, most likely one; [] where none is near."""
     name, beside = place[-1], [key for key in known if key[:-1] == place[:-1]]
     same = [key for key in known if key[-1] == name]  # at another level

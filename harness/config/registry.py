@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harness.config.scripts import resolve
 from harness.errors import UsageError
 from harness.host.paths import expanded, no_file, no_folder
+from harness.host.text import one_line, quoted
 
 if TYPE_CHECKING:
     from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
@@ -65,9 +67,9 @@ class Registry:
 
         if not valid_name(name):
             if hint := near(name.lower(), self._files(kind)):
-                raise UsageError(f"there is no {kind[:-1]} named {printable(name)}; {hint}")
+                raise UsageError(f"there is no {kind[:-1]} named {quoted(name, 80)}; {hint}")
             raise UsageError(
-                f"{printable(name)} cannot name a {kind[:-1]}: a name has 1 to 64 of a-z, 0-9, "
+                f"{quoted(name, 80)} cannot name a {kind[:-1]}: a name has 1 to 64 of a-z, 0-9, "
                 f"'.', '_' and '-'; there are {', '.join(self.names(kind))}."
             )
         files = self._files(kind)
@@ -87,12 +89,11 @@ class Registry:
         source = model.source.model_copy(update={"path": str(expanded(given))})
         return model.model_copy(update={"source": source})
 
-    def recipe(self, name: str, overrides: Mapping[str, Any] | None = None) -> RecipeConfig:
-        """The recipe `name` with `overrides` from the command line. Raises UsageError."""
+    def recipe(self, name: str) -> RecipeConfig:
+        """The recipe `name`. Raises UsageError."""
         from harness.config.schema import RecipeConfig
 
-        recipe = _read(self.path("recipes", name), name, RecipeConfig.model_validate)
-        return RecipeConfig.model_validate({**recipe.model_dump(), **(overrides or {})})
+        return _read(self.path("recipes", name), name, RecipeConfig.model_validate)
 
     def task(self, name: str) -> TaskConfig:
         """The task `name`; a script that its scorers name begins at the task's folder.
@@ -100,7 +101,6 @@ class Registry:
         Raises UsageError.
         """
         from harness.config.schema import TaskConfig
-        from harness.scorers.external.evaluate import resolve
 
         path = self.path("tasks", name)
         task = _read(path, name, TaskConfig.model_validate)
@@ -110,7 +110,7 @@ class Registry:
 
 def _readable(what: str, folder: Path) -> None:
     if fault := no_folder(folder):
-        raise UsageError(f"{what} {printable(str(folder))} {fault}; give a folder of entries.")
+        raise UsageError(f"{what} {quoted(folder)} {fault}; give a folder of entries.")
 
 
 def _read(path: Path, name: str, validate: Callable[[Any], Config]) -> Config:
@@ -123,7 +123,9 @@ def _read(path: Path, name: str, validate: Callable[[Any], Config]) -> Config:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read as TOML ({one_line(error)}); mend it.") from error
+        raise UsageError(
+            f"{path} cannot be read as TOML ({one_line(error, 200)}); mend it."
+        ) from error
     except ValueError as error:  # more digits than Python converts
         raise UsageError(f"{path} has an integer of thousands of digits; mend it.") from error
     if key := too_large(values):
@@ -138,8 +140,8 @@ def _read(path: Path, name: str, validate: Callable[[Any], Config]) -> Config:
         raise UsageError(f"{path} is nested too deeply; mend it.") from error
     if config.name != name:
         raise UsageError(
-            f"{path}: name is {printable(config.name)} but the file is called {name}; make them "
-            "alike."
+            f"{path}: name is {quoted(config.name, 80)} but the file is called {name}; make "
+            "them alike."
         )
     return config
 
@@ -148,14 +150,3 @@ def near(name: str, known: Iterable[str]) -> str | None:
     """ "did you mean …?" for the nearest of `known`, or None where none is near."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean {found[0]}?" if found else None
-
-
-def printable(text: str, limit: int = 80) -> str:
-    """`text` quoted so that it is one line and safe to print, cut after `limit` characters."""
-    quoted = ascii(text) if not text.isprintable() else f"'{text}'"
-    return quoted if len(quoted) <= limit else f"{quoted[:limit]}…'"
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's message as one line, at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

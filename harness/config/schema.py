@@ -6,7 +6,7 @@ The object made here is the one whose dump keys the stages and stands in the man
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -105,10 +105,21 @@ class LocalSource(_Strict):
 
 
 class ScriptedSource(_Strict):
-    """No weights: answers read from a JSONL file (see harness/generation/scripted.py)."""
+    """No weights: answers read from a JSONL file (see harness/backends/scripted.py)."""
 
     kind: Literal["scripted"]
     path: str | None = None
+
+
+class PluginSource(_Strict):
+    """No weights here: a backend that another package adds (see harness/backends).
+
+    backend: its name in the entry-point group harness.backends. options: for it to read.
+    """
+
+    kind: Literal["plugin"]
+    backend: str
+    options: dict[str, Any] = {}
 
 
 class ModelConfig(_Strict):
@@ -127,8 +138,14 @@ class ModelConfig(_Strict):
     recipe: Name | None = None
     task: Name | None = None
     source: Annotated[
-        HubSource | GgufPackageSource | LocalSource | ScriptedSource, Field(discriminator="kind")
+        HubSource | GgufPackageSource | LocalSource | ScriptedSource | PluginSource,
+        Field(discriminator="kind"),
     ]
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there is a base to load and to train an adapter for."""
+        return not isinstance(self.source, ScriptedSource | PluginSource)
 
 
 # --- tasks -----------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.data.rows import one_line, shown
 from harness.data.values import WrongType
 from harness.errors import DataError
+from harness.host.text import one_line, quoted
 
 _BATCH_ROWS = 512
 _BATCH_BYTES = 64 << 20  # of unpacked rows that are held beside those already read
@@ -31,12 +31,12 @@ class Unpacked:
         self._rows += rows
         if self._bytes > self._most_bytes:
             raise DataError(
-                f"{shown(file)} unpacks to more than {self._most_bytes >> 20} MiB, the most that "
+                f"{quoted(file)} unpacks to more than {self._most_bytes >> 20} MiB, the most that "
                 "is read: give a part of it."
             )
         if self._rows > self._most_rows:
             raise DataError(
-                f"{shown(file)} has more than {self._most_rows} rows, the most that is read: "
+                f"{quoted(file)} has more than {self._most_rows} rows, the most that is read: "
                 "give a part of it."
             )
 
@@ -200,6 +200,6 @@ def _reading(file: Path, kind: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(
-            f"{shown(file)} is not a whole {name} file ({one_line(error)}): "
+            f"{quoted(file)} is not a whole {name} file ({one_line(error)}): "
             "copy or export it again."
         ) from error

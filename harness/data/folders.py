@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.quiet import quiet_datasets
-from harness.data.rows import listed, one_line, shown
 from harness.errors import DataError, StorageError
 from harness.host.paths import read_bytes
 from harness.host.temporary import temporary_folder
+from harness.host.text import listed, one_line, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ def saved_files(folder: Path, split: str) -> DataFiles:
         names = _described(folder / "dataset_dict.json", "splits")
         if split not in names:
             raise DataError(
-                f"{shown(folder)} has no split '{one_line(split, 30)}', only {listed(names)}: set "
+                f"{quoted(folder)} has no split '{one_line(split, 30)}', only {listed(names)}: set "
                 "data.split in the task's file, or give one of its folders."
             )
         folder = _inside(folder, split)
     if not (folder / "state.json").is_file():
-        raise DataError(f"{shown(folder)} lacks its state.json: save or copy it again.")
+        raise DataError(f"{quoted(folder)} lacks its state.json: save or copy it again.")
     state = folder / "state.json"
     if _described(state, "_indices_data_files", []):
         raise DataError(
-            f"{shown(folder)} was saved with indices beside its rows: load and save it again with "
+            f"{quoted(folder)} was saved with indices beside its rows: load and save it again with "
             "a current `datasets`."
         )
     return DataFiles([_inside(folder, name) for name in _described(state, "_data_files")])
@@ -67,7 +67,7 @@ def hub_files(folder: Path, split: str, config: str | None) -> DataFiles:
             return _resolved(datasets, folder, tree, split, config, temporary)
     except OSError as error:
         raise StorageError(
-            f"{shown(folder)} could not be read by way of the temporary folder "
+            f"{quoted(folder)} could not be read by way of the temporary folder "
             f"({one_line(error.strerror or error)}): free space there, or set TMPDIR."
         ) from error
 
@@ -98,16 +98,16 @@ def _resolved(
             which = "several configurations" if config is None else f"no configuration '{config}'"
             only = "" if config is None else "only "
             raise DataError(
-                f"{shown(folder)} has {one_line(which)}, {only}{listed(names)}: set data.config "
+                f"{quoted(folder)} has {one_line(which)}, {only}{listed(names)}: set data.config "
                 "in the task's file to one of them."
             ) from error
         raise DataError(
-            f"{shown(folder)} cannot be read as a data set's folder ({one_line(_cause(error))}): "
+            f"{quoted(folder)} cannot be read as a data set's folder ({one_line(_cause(error))}): "
             "give the data file itself."
         ) from error
     if split not in found:
         raise DataError(
-            f"{shown(folder)} has no split '{one_line(split, 30)}', only {listed(found)}: set "
+            f"{quoted(folder)} has no split '{one_line(split, 30)}', only {listed(found)}: set "
             "data.split in the task's file, or give the data file itself."
         )
     root = tree.resolve()
@@ -135,14 +135,14 @@ def _described(file: Path, key: str, default: Any = None) -> list[str]:
         why = f"no list '{key}'"
     except (ValueError, AttributeError, KeyError, RecursionError) as error:
         why = one_line(error)
-    raise DataError(f"{shown(file)} is damaged ({why}): save or copy the folder again.")
+    raise DataError(f"{quoted(file)} is damaged ({why}): save or copy the folder again.")
 
 
 def _inside(folder: Path, name: str) -> Path:
     """A file or folder directly in `folder`; its own files name no other place."""
     if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
         raise DataError(
-            f"{shown(folder)} names '{one_line(name, 60)}', which is not in it: save it again."
+            f"{quoted(folder)} names '{one_line(name, 60)}', which is not in it: save it again."
         )
     return folder / name
 

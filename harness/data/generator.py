@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Literal
 
 from harness.config.schema import DataConfig
-from harness.data.rows import one_line, shown
 from harness.errors import DataError
+from harness.host.text import one_line, quoted
 from harness.records import Example
 
 Side = Literal["train", "test"]
@@ -29,7 +29,7 @@ def generate(data: DataConfig, task_dir: Path, task: str) -> tuple[list[Side], l
     ("train" or "test", Example) pairs in the numbers asked for.
     """
     module_name, _, function_name = (data.generator or "").partition(":")
-    where = f"the generator '{one_line(data.generator)}' of task '{task}' in {shown(task_dir)}"
+    where = f"the generator '{one_line(data.generator)}' of task '{task}' in {quoted(task_dir)}"
     with _package(task_dir) as package:
         try:
             function = getattr(importlib.import_module(f"{package}.{module_name}"), function_name)
@@ -83,7 +83,7 @@ def _package(folder: Path) -> Iterator[str]:
                 spec.loader.exec_module(module)
             except Exception as error:
                 raise DataError(
-                    f"{shown(init)} cannot be imported ({type(error).__name__}: "
+                    f"{quoted(init)} cannot be imported ({type(error).__name__}: "
                     f"{one_line(error)}): mend it."
                 ) from error
         else:

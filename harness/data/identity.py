@@ -11,11 +11,11 @@ from pathlib import Path
 
 from harness.config.schema import TaskConfig
 from harness.data.hub import snapshot
-from harness.data.rows import one_line, shown
 from harness.errors import DataError
 from harness.host.files import file_digest
 from harness.host.paths import read_bytes, regular
 from harness.host.signals import check
+from harness.host.text import one_line, quoted
 
 _BACKUPS = ("*~", "*.swp", "*.swo", "*.bak", "*.orig", "#*#", "Thumbs.db")
 """Files of editors and systems."""
@@ -48,7 +48,7 @@ def identity(task: TaskConfig, task_dir: Path, path: str | None) -> dict[str, st
             return {f.relative_to(place).as_posix(): data_digest(f) for f in _data_files(place)}
         except OSError as error:
             raise DataError(
-                f"{shown(error.filename or place)} cannot be read "
+                f"{quoted(error.filename or place)} cannot be read "
                 f"({one_line(error.strerror or error)}): change its permissions."
             ) from error
     if task.data.generator is not None:

@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from harness.config.schema import ColumnsConfig, TaskConfig
 from harness.data import generator, hub, local
-from harness.data.rows import Rows, listed, shown, used_columns
+from harness.data.rows import Rows, used_columns
 from harness.data.text_files import REPLACEMENT, replace_surrogates
 from harness.data.values import WrongType, as_text, is_conversation, turns_left_out
 from harness.errors import DataError
 from harness.host.signals import check
+from harness.host.text import listed, quoted
 from harness.records import Example
 
 MAX_CHARACTERS = 1_000_000  # of one prompt or target; a longer one is skipped
@@ -81,7 +82,7 @@ def load(
         if texts is not None:
             examples.append(Example(_id(index), *texts))
     _check_columns(rows, columns, source, task.name)
-    return _loaded(examples, None, skipped, repaired, source, shown(source))
+    return _loaded(examples, None, skipped, repaired, source, quoted(source))
 
 
 def available(task: TaskConfig, path: str | None = None) -> str | None:
@@ -104,7 +105,7 @@ def available(task: TaskConfig, path: str | None = None) -> str | None:
 def _check_path_makes_sense(task: TaskConfig, path: str | None) -> None:
     if path is not None and task.data.generator is not None:
         raise DataError(
-            f"task '{task.name}' makes its own rows and cannot read {shown(path)}: "
+            f"task '{task.name}' makes its own rows and cannot read {quoted(path)}: "
             f"leave out --data {task.name}=PATH."
         )
 
@@ -117,18 +118,18 @@ def _columns(task: TaskConfig) -> ColumnsConfig:
 
 def _check_columns(rows: Rows, columns: ColumnsConfig, source: str, task: str) -> None:
     if not rows.columns:
-        raise DataError(f"{shown(source)} has no rows: give a file with rows.")
+        raise DataError(f"{quoted(source)} has no rows: give a file with rows.")
     missing = [name for name in (columns.prompt, columns.target) if name not in rows.columns]
     if missing:
         raise DataError(
-            f"{shown(source)} lacks {listed(missing)}, which task '{task}' reads; its columns are "
+            f"{quoted(source)} lacks {listed(missing)}, which task '{task}' reads; its columns are "
             f"{listed(rows.columns)}: rename them, or name them in the task's file."
         )
     known = {*used_columns(columns), *columns.remove}
     other = [name for name in rows.columns if name not in known]
     if other:
         raise DataError(
-            f"{shown(source)} has columns that task '{task}' neither reads nor removes "
+            f"{quoted(source)} has columns that task '{task}' neither reads nor removes "
             f"({listed(other)}): name them in columns.remove in the task's file."
         )
 

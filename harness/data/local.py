@@ -16,9 +16,10 @@ from typing import Any
 from harness.config.schema import ColumnsConfig
 from harness.data.arrow_files import Unpacked, column_names, read_rows
 from harness.data.folders import DataFiles, hub_files, saved_by_datasets, saved_files
-from harness.data.rows import Rows, listed, one_line, shown, used_columns
+from harness.data.rows import Rows, used_columns
 from harness.data.text_files import read_csv, read_json
 from harness.errors import DataError
+from harness.host.text import listed, one_line, quoted
 
 KINDS = {
     ".json": "json",
@@ -77,7 +78,7 @@ def read(path: str, columns: ColumnsConfig, split: str, config: str | None = Non
     kinds = {KINDS[_ending(file)] for file in data.files}
     if len(kinds) > 1:
         raise DataError(
-            f"{shown(place)} mixes {listed(sorted(kinds))} in its split '{split}': "
+            f"{quoted(place)} mixes {listed(sorted(kinds))} in its split '{split}': "
             "give one data file."
         )
     rows = Rows({}, iter(()))
@@ -101,18 +102,18 @@ def _mode(place: Path) -> int:
         why = "does not exist"
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = f"cannot be read ({one_line(getattr(error, 'strerror', None) or error)})"
-    raise DataError(f"{shown(place)} {why}: check the path that --data gives.")
+    raise DataError(f"{quoted(place)} {why}: check the path that --data gives.")
 
 
 def _check_file(place: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         what = "a named pipe" if stat.S_ISFIFO(mode) else "neither a file nor a folder"
-        raise DataError(f"{shown(place)} is {what}: give a regular file.")
+        raise DataError(f"{quoted(place)} is {what}: give a regular file.")
     suffix = _ending(place)
     if suffix in _COMPRESSED_ENDINGS:
-        raise DataError(f"{shown(place)} is compressed ({suffix[1:]}): unpack it first.")
+        raise DataError(f"{quoted(place)} is compressed ({suffix[1:]}): unpack it first.")
     if suffix not in KINDS:
-        raise DataError(f"{shown(place)} has the ending '{one_line(suffix)}': give {KINDS_TEXT}.")
+        raise DataError(f"{quoted(place)} has the ending '{one_line(suffix)}': give {KINDS_TEXT}.")
     try:
         with place.open("rb") as file:
             head = file.read(8)
@@ -121,17 +122,17 @@ def _check_file(place: Path, mode: int) -> None:
             tail = file.read(len(_PARQUET_MAGIC))
     except OSError as error:
         raise DataError(
-            f"{shown(place)} cannot be read ({one_line(error.strerror)}): change its permissions."
+            f"{quoted(place)} cannot be read ({one_line(error.strerror)}): change its permissions."
         ) from None
     if size == 0:
-        raise DataError(f"{shown(place)} is empty: give a file with rows.")
+        raise DataError(f"{quoted(place)} is empty: give a file with rows.")
     for magic, name in _COMPRESSED.items():
         if head.startswith(magic):
-            raise DataError(f"{shown(place)} is compressed ({name}): unpack it first.")
+            raise DataError(f"{quoted(place)} is compressed ({name}): unpack it first.")
     if suffix == ".parquet" and not (head.startswith(_PARQUET_MAGIC) and tail == _PARQUET_MAGIC):
-        raise DataError(f"{shown(place)} is not a whole Parquet file: copy or export it again.")
+        raise DataError(f"{quoted(place)} is not a whole Parquet file: copy or export it again.")
     if suffix != ".parquet" and head.startswith(_PARQUET_MAGIC):
-        raise DataError(f"{shown(place)} is a Parquet file: rename it to end in .parquet.")
+        raise DataError(f"{quoted(place)} is a Parquet file: rename it to end in .parquet.")
 
 
 def _check_folder(place: Path) -> None:
@@ -144,19 +145,19 @@ def _check_folder(place: Path) -> None:
             seen += 1
             if seen > MAX_FILES:
                 raise DataError(
-                    f"{shown(place)} holds more than {MAX_FILES} files: give the data file itself."
+                    f"{quoted(place)} holds more than {MAX_FILES} files: give the data file itself."
                 )
             file = Path(folder, name)
             if name.startswith(".") or _dangles(file):
                 continue
             if not stat.S_ISREG(_mode(file)):
                 raise DataError(
-                    f"{shown(place)} holds '{one_line(name)}', which is not a regular file: "
+                    f"{quoted(place)} holds '{one_line(name)}', which is not a regular file: "
                     "remove it."
                 )
             usable = usable or _ending(file) in KINDS
     if not usable:
-        raise DataError(f"{shown(place)} holds no data file: put a {KINDS_TEXT} file in it.")
+        raise DataError(f"{quoted(place)} holds no data file: put a {KINDS_TEXT} file in it.")
 
 
 def _dangles(file: Path) -> bool:
@@ -165,7 +166,7 @@ def _dangles(file: Path) -> bool:
 
 def _refuse_folder(error: OSError) -> None:
     raise DataError(
-        f"{shown(error.filename)} cannot be read ({one_line(error.strerror)}): "
+        f"{quoted(error.filename)} cannot be read ({one_line(error.strerror)}): "
         "change its permissions."
     )
 
@@ -176,8 +177,8 @@ def _check_sizes(files: list[Path]) -> None:
         total += file.stat().st_size
         if total > MAX_BYTES:
             raise DataError(
-                f"{shown(file)} makes the data larger than {MAX_BYTES >> 20} MiB, the most that is "
-                "read: give a part of it."
+                f"{quoted(file)} makes the data larger than {MAX_BYTES >> 20} MiB, the most that "
+                "is read: give a part of it."
             )
 
 
@@ -204,6 +205,6 @@ def _read(
                 yield {name: row.get(name) for name in used}
         except OSError as error:
             raise DataError(
-                f"{shown(file)} cannot be read ({one_line(error.strerror or error)}): check the "
+                f"{quoted(file)} cannot be read ({one_line(error.strerror or error)}): check the "
                 "disk, or give another copy."
             ) from error

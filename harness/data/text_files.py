@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harness.data.rows import listed, one_line, shown
 from harness.errors import DataError
+from harness.host.text import listed, one_line, quoted
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
@@ -141,19 +141,19 @@ def _csv_rows(reader: Any, path: Path) -> Iterator[dict[str, Any]]:
         twice = [name for name, count in Counter(header).items() if count > 1]
         if twice:
             raise DataError(
-                f"{shown(path)} has the column {listed(twice)} more than once: rename one of them."
+                f"{quoted(path)} has the column {listed(twice)} more than once: rename one of them."
             )
         for fields in reader:
             if len(fields) > len(header):
                 raise DataError(
-                    f"{shown(path)} line {reader.line_num} has {len(fields)} fields but the header "
-                    f"has {len(header)}: put fields that hold a delimiter in double quotes."
+                    f"{quoted(path)} line {reader.line_num} has {len(fields)} fields but the "
+                    f"header has {len(header)}: put fields that hold a delimiter in double quotes."
                 )
             if fields:
                 yield dict(zip(header, fields, strict=False))
     except csv.Error as error:
         raise DataError(
-            f"{shown(path)} line {reader.line_num} is not valid CSV ({one_line(error)}): "
+            f"{quoted(path)} line {reader.line_num} is not valid CSV ({one_line(error)}): "
             "mend that line."
         ) from None
 
@@ -258,20 +258,20 @@ def _decode(data: bytes, path: Path, line: int) -> str:
 
 def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
     return DataError(
-        f"{shown(path)} line {line} is not UTF-8 text (byte 0x{error.object[error.start]:02x}): "
+        f"{quoted(path)} line {line} is not UTF-8 text (byte 0x{error.object[error.start]:02x}): "
         "save the file as UTF-8."
     )
 
 
 def _not_json(path: Path, line: int, why: str) -> DataError:
     return DataError(
-        f"{shown(path)} line {line} is not valid JSON ({one_line(why)}): give one list of "
+        f"{quoted(path)} line {line} is not valid JSON ({one_line(why)}): give one list of "
         "objects, or one object a line."
     )
 
 
 def _too_long(path: Path, line: int) -> str:
     return (
-        f"{shown(path)} line {line} begins a row of more than {MAX_ROW >> 20} MiB, the most that "
+        f"{quoted(path)} line {line} begins a row of more than {MAX_ROW >> 20} MiB, the most that "
         "is read: leave it out."
     )

@@ -1,5 +1,6 @@
-"""A decoder's training step written out: forward, loss and backward without an autograd graph.
+"""The decoders of the known families (llama, falcon, gemma 3) with LoRA: fused forward/backward.
 
-For the families that it knows (llama, falcon, gemma 3) with plain LoRA. What it computes is what
-transformers' classes with PEFT's layers compute; the tests hold it to them.
+Forward and backward are written by hand, without an autograd graph, over packed sequences with
+block-diagonal attention. What they compute is what transformers' classes with PEFT's layers
+compute; the tests hold them to it. Training and inference share what is here.
 """

@@ -1,4 +1,4 @@
-"""Rotary embedding and causal attention within each document of a packed row, with gradients."""
+"""RoPE and causal attention within each document of a packed sequence, with gradients."""
 
 from __future__ import annotations
 
@@ -17,43 +17,48 @@ from harness.kernels import pointwise
 
 
 @dataclass(frozen=True, slots=True)
-class Documents:
-    """The documents of a row of T tokens, one after the other.
+class BlockDiagonalMask:
+    """Causal attention within each document of a packed sequence of T tokens.
 
-    lengths: tokens of each. window: how many tokens a query sees at most, itself included, or
-    None. Where a kernel of torch's takes them, starts: [n + 1] where they begin, from 0 to T,
-    int32; where ours does, tiles: as `flash.tiles` has them, int32.
+    seqlens: tokens of each document. window: how many tokens a query sees at most, itself
+    included, or None. Where torch's varlen kernel takes them, cu_seqlens: [n + 1] where documents
+    begin, from 0 to T, int32; where ours does, tiles: as `flash_attention.tiles` has them, int32.
     """
 
-    lengths: tuple[int, ...]
+    seqlens: tuple[int, ...]
     window: int | None
-    starts: Tensor | None = None
+    cu_seqlens: Tensor | None = None
     tiles: Tensor | None = None
 
 
-def documents(
-    lengths: Sequence[int],
-    size: int,
+def block_diagonal_mask(
+    seqlens: Sequence[int],
+    head_dim: int,
     device: torch.device,
     dtype: torch.dtype,
     window: int | None = None,
-) -> Documents:
-    """The documents of a row, for the kernel that heads of `size` have on `device`."""
-    lengths = tuple(lengths)
-    if window is not None and max(lengths) <= window:
+    flash: bool = True,
+) -> BlockDiagonalMask:
+    """The mask for the kernel that heads of `head_dim` have on `device`.
+
+    That is ours where it serves them, else torch's `varlen_attn`, else SDPA a document. flash:
+    False leaves ours out.
+    """
+    seqlens = tuple(seqlens)
+    if window is not None and max(seqlens) <= window:
         window = None
-    if device.type != "cuda" or dtype == torch.float32 or not _is_recent(device):
-        return Documents(lengths, window)
-    flash = _flash()
-    if flash is not None and window is None and size in flash.SIZES:
-        return Documents(lengths, window, tiles=_moved(flash.tiles(lengths), device))
-    if not _fits(window):
-        return Documents(lengths, window)
-    starts = torch.tensor([0, *lengths]).cumsum(0)
-    return Documents(lengths, window, starts=_moved(starts, device))
+    if device.type != "cuda" or dtype == torch.float32 or not _is_ampere(device):
+        return BlockDiagonalMask(seqlens, window)
+    ours = _flash() if flash else None
+    if ours is not None and window is None and head_dim in ours.HEAD_DIMS:
+        return BlockDiagonalMask(seqlens, window, tiles=_to_device(ours.tiles(seqlens), device))
+    if not _has_varlen(window):
+        return BlockDiagonalMask(seqlens, window)
+    cu_seqlens = torch.tensor([0, *seqlens]).cumsum(0)
+    return BlockDiagonalMask(seqlens, window, cu_seqlens=_to_device(cu_seqlens, device))
 
 
-def _moved(values: Any, device: torch.device) -> Tensor:
+def _to_device(values: Any, device: torch.device) -> Tensor:
     """int32 on the device, without the host waiting for it."""
     values = torch.as_tensor(values, dtype=torch.int32).pin_memory()
     moved: Tensor = values.to(device, non_blocking=True)
@@ -61,102 +66,106 @@ def _moved(values: Any, device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """How the layers of one kind see a packed row of T tokens.
+class AttentionInputs:
+    """What the attention layers of one kind read of a packed sequence of T tokens.
 
-    cos, sin: [T, K / 2] of the rotary embedding, float32.
+    cos, sin: [T, K / 2] of RoPE, float32.
     """
 
     cos: Tensor
     sin: Tensor
-    documents: Documents
+    mask: BlockDiagonalMask
 
 
 @dataclass(slots=True)
 class Attention:
-    """One call, kept for its gradient: q [T, H, K], k and v [T, G, K] with G dividing H, q and k
-    turned; out [T, H, K]. lse: what our kernel's gradient needs. mixed: the result in the graph of
-    another's."""
+    """One call, kept for its gradient: q [T, H, K], k and v [T, G, K] with G dividing H (GQA), q
+    and k after RoPE; out [T, H, K]. lse: log-sum-exp, of our kernel. graph: the result in
+    autograd's graph, of another."""
 
     q: Tensor
     k: Tensor
     v: Tensor
     out: Tensor
     lse: Tensor | None = None
-    mixed: Tensor | None = None
+    graph: Tensor | None = None
 
-    def backward(self, grad: Tensor, view: View, gq: Tensor, gk: Tensor, gv: Tensor) -> None:
+    def backward(
+        self, grad: Tensor, inputs: AttentionInputs, gq: Tensor, gk: Tensor, gv: Tensor
+    ) -> None:
         """Where the gradient of the result is `grad` [T, H, K], those of what `attend` was given
         into gq, gk and gv."""
         if self.lse is not None:
-            assert view.documents.tiles is not None
+            assert inputs.mask.tiles is not None
             _flash().backward(
-                self.q, self.k, self.v, self.out, self.lse, view.documents.tiles, grad,
-                view.cos, view.sin, gq, gk, gv,
+                self.q, self.k, self.v, self.out, self.lse, inputs.mask.tiles, grad,
+                inputs.cos, inputs.sin, gq, gk, gv,
             )  # fmt: skip
             return
-        assert self.mixed is not None
-        found = torch.autograd.grad(self.mixed, (self.q, self.k, self.v), grad)
-        pointwise.rotate(found[0], gq, view.cos, view.sin, -1)
-        pointwise.rotate(found[1], gk, view.cos, view.sin, -1)
+        assert self.graph is not None
+        found = torch.autograd.grad(self.graph, (self.q, self.k, self.v), grad)
+        pointwise.rope(found[0], gq, inputs.cos, inputs.sin, -1)
+        pointwise.rope(found[1], gk, inputs.cos, inputs.sin, -1)
         pointwise.copy(found[2].flatten(1), gv.flatten(1))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, view: View, out: Tensor) -> Attention:
+def attend(q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, out: Tensor) -> Attention:
     """out[:] = softmax(q k' / sqrt(K)) v within each document, causal; all [T, heads, K].
 
-    q and k are turned in place by the rotary embedding first. Fewer key/value heads than query
-    heads are shared by neighbours; one alone is never copied.
+    RoPE is applied to q and k in place first. Fewer key/value heads than query heads (GQA) are
+    shared by neighbours; one alone (MQA) is never copied.
     """
-    pointwise.rotate(q, q, view.cos, view.sin)
-    pointwise.rotate(k, k, view.cos, view.sin)
-    rows = view.documents
-    if rows.tiles is not None:
-        lse = _flash().forward(q, k, v, out, rows.tiles)
+    pointwise.rope(q, q, inputs.cos, inputs.sin)
+    pointwise.rope(k, k, inputs.cos, inputs.sin)
+    mask = inputs.mask
+    if mask.tiles is not None:
+        lse = _flash().forward(q, k, v, out, mask.tiles)
         return Attention(q, k, v, out, lse=lse)
     with torch.enable_grad():
         q, k, v = (each.detach().requires_grad_() for each in (q, k, v))
-        mixed = _attend(q, _shared(k, q.shape[1]), _shared(v, q.shape[1]), rows)
-    pointwise.copy(mixed.detach().flatten(1), out.flatten(1))
-    return Attention(q, k, v, out, mixed=mixed)
+        heads = q.shape[1]
+        graph = _attend(q, _repeat_kv(k, heads), _repeat_kv(v, heads), mask)
+    pointwise.copy(graph.detach().flatten(1), out.flatten(1))
+    return Attention(q, k, v, out, graph=graph)
 
 
-def _shared(x: Tensor, heads: int) -> Tensor:
-    tokens, groups, size = x.shape
-    if groups == heads:
+def _repeat_kv(x: Tensor, heads: int) -> Tensor:
+    tokens, kv_heads, head_dim = x.shape
+    if kv_heads == heads:
         return x
-    if groups == 1:
+    if kv_heads == 1:
         return x.expand(-1, heads, -1)
-    return x[:, :, None].expand(-1, -1, heads // groups, -1).reshape(tokens, heads, size)
+    repeated = x[:, :, None].expand(-1, -1, heads // kv_heads, -1)
+    return repeated.reshape(tokens, heads, head_dim)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Documents) -> Tensor:
-    if rows.starts is not None:
-        kernel, settings = _kernel(rows.window)
-        longest = max(rows.lengths)
-        out: Tensor = kernel(q, k, v, rows.starts, rows.starts, longest, longest, **settings)
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: BlockDiagonalMask) -> Tensor:
+    if mask.cu_seqlens is not None:
+        varlen_attn, settings = _varlen(mask.window)
+        cu, longest = mask.cu_seqlens, max(mask.seqlens)
+        out: Tensor = varlen_attn(q, k, v, cu, cu, longest, longest, **settings)
         return out
     q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-    mixed, at = [], 0
-    for length in rows.lengths:
+    outs, at = [], 0
+    for length in mask.seqlens:
         one = slice(at, at + length)
-        mask = None
-        if rows.window is not None and length > rows.window:
+        seen = None
+        if mask.window is not None and length > mask.window:
             place = torch.arange(length, device=q.device)
             distance = place[:, None] - place[None, :]
-            mask = (distance >= 0) & (distance < rows.window)
-        mixed.append(
+            seen = (distance >= 0) & (distance < mask.window)
+        outs.append(
             scaled_dot_product_attention(
-                q[:, :, one], k[:, :, one], v[:, :, one], attn_mask=mask, is_causal=mask is None
+                q[:, :, one], k[:, :, one], v[:, :, one], attn_mask=seen, is_causal=seen is None
             )
         )
         at += length
-    return torch.cat(mixed, 2)[0].transpose(0, 1)
+    return torch.cat(outs, 2)[0].transpose(0, 1)
 
 
 @cache
-def _is_recent(device: torch.device) -> bool:
-    """Whether kernels for packed documents run there: ours and torch's need Ampere or newer."""
+def _is_ampere(device: torch.device) -> bool:
+    """Whether kernels for packed sequences run there: ours and torch's need Ampere or newer."""
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
@@ -171,16 +180,16 @@ def _flash() -> Any:
     return flash_attention
 
 
-def _fits(window: int | None) -> bool:
-    """Whether torch has a kernel for packed documents, and one that knows of windows if needed."""
+def _has_varlen(window: int | None) -> bool:
+    """Whether torch has `varlen_attn`, and one that knows of windows if needed."""
     if importlib.util.find_spec("torch.nn.attention.varlen") is None:
         return False
-    return window is None or "window_size" in _kernel(window)[1]
+    return window is None or "window_size" in _varlen(window)[1]
 
 
 @cache
-def _kernel(window: int | None) -> tuple[Any, dict[str, Any]]:
-    """The kernel, and how this version of torch is told to be causal within a window."""
+def _varlen(window: int | None) -> tuple[Any, dict[str, Any]]:
+    """`varlen_attn`, and how this version of torch is told to be causal within a window."""
     from torch.nn.attention.varlen import varlen_attn
 
     if "window_size" in inspect.signature(varlen_attn).parameters:

@@ -1,7 +1,8 @@
-"""A layer of falcon-7b's kind, written out: attention and feed-forward side by side."""
+"""A layer of falcon-7b's kind: multi-query attention and MLP in parallel."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,18 +10,18 @@ import torch
 from torch import Tensor
 
 from harness.decoder.attention import Attention, attend
-from harness.decoder.layer import Layer, Row, Stack, side_by_side, stacked
-from harness.decoder.lora_linear import Grads, Group
+from harness.decoder.layer import Layer, LayerInputs, Stack, side_by_side, stacked
+from harness.decoder.lora_linear import LoraGradients, LoraGroup
 from harness.kernels import pointwise
 from harness.kernels.pointwise import Norm
 from harness.models.load import Base
 
 
 @dataclass(slots=True)
-class Saved:
+class Activations:
     """What the backward pass of a layer needs; names as in `FalconLayer.forward`."""
 
-    h: Tensor
+    residual: Tensor
     x: Tensor
     y: Tensor
     attention: Attention
@@ -28,52 +29,54 @@ class Saved:
 
 
 class FalconLayer(Layer):
-    """h + d -> (h, d2). Both halves read one norm and add to one residual, so that all four linears
-    are two products: to queries, key, value and the feed-forward's inside; and back from there."""
+    """Both halves read one norm and add to one residual, so that all four linears are two products:
+    `into` queries, key, value and the MLP's inside, and `back` from there."""
 
-    def __init__(self, module: Any, config: Any, dense: bool, dtype: torch.dtype, seed: int):
-        own, mlp, norm = module.self_attention, module.mlp, module.input_layernorm
+    def __init__(self, module: Any, config: Any, dense: bool, dtype: torch.dtype, index: int):
+        attn, mlp, norm = module.self_attention, module.mlp, module.input_layernorm
         self.norm = _layer_norm(norm)
         self.heads = config.num_attention_heads
-        self.size = config.hidden_size // config.num_attention_heads
-        into = stacked([own.query_key_value, mlp.dense_h_to_4h])
-        back = side_by_side([own.dense, mlp.dense_4h_to_h])
-        self.into = Group(into, dense, dtype, 2 * seed)
-        self.back = Group(back, dense, dtype, 2 * seed + 1)
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        into = stacked([attn.query_key_value, mlp.dense_h_to_4h])
+        back = side_by_side([attn.dense, mlp.dense_4h_to_h])
+        self.into = LoraGroup(into, dense, dtype, 2 * index)
+        self.back = LoraGroup(back, dense, dtype, 2 * index + 1)
+        self.linears = [self.into, self.back]
         self.qkv = into[0].rows.stop
-        self.tail = self.back.rank
+        self.spare, self.first = self.back.rank, index == 0
 
-    @property
-    def linears(self) -> list[Group]:
-        return [self.into, self.back]
-
-    def forward(self, h: Tensor, d: Tensor | None, row: Row) -> tuple[Tensor, Tensor, Saved]:
-        (tokens, width), view = h.shape, row.views[self.kind]
+    def forward(
+        self, residual: Tensor, delta: Tensor | None, inputs: LayerInputs
+    ) -> tuple[Tensor, Tensor, Activations]:
+        (tokens, width), seed = residual.shape, inputs.dropout_seed
         x = self.into.input(tokens)
-        h = pointwise.norm(h, d, self.norm, x[:, :width])
-        y = self.into.forward(x, row.call)
-        heads = y[:, : self.qkv].view(tokens, self.heads + 2, self.size)
+        residual = pointwise.norm(residual, delta, self.norm, x[:, :width])
+        y = self.into.forward(x, seed)
         z = self.back.input(tokens)
-        out = z[:, :width].view(tokens, self.heads, self.size)
-        q, k, v = torch.split(heads, [self.heads, 1, 1], 1)
-        attention = attend(q, k, v, view, out)
+        out = z[:, :width].view(tokens, self.heads, self.head_dim)
+        q, k, v = self._split_heads(y)
+        attention = attend(q, k, v, inputs.attention[self.kind], out)
         pointwise.gelu(y[:, self.qkv :], z[:, width : self.back.inputs])
-        return h, self.back.forward(z, row.call), Saved(h, x, y, attention, z)
+        saved = Activations(residual, x, y, attention, z)
+        return residual, self.back.forward(z, seed), saved
 
-    def backward(self, gh: Tensor, saved: Saved, row: Row, into: Grads, first: bool) -> None:
-        (tokens, width), view = saved.h.shape, row.views[self.kind]
-        g = gh[:, : width + self.back.rank]
-        g_mixed, g_inside = self.back.backward(g, saved.z, row.call, into)
+    def backward(
+        self, grad: Tensor, saved: Activations, inputs: LayerInputs, into: LoraGradients
+    ) -> None:
+        (tokens, width), seed = saved.residual.shape, inputs.dropout_seed
+        g_back = grad[:, : width + self.back.rank]
+        g_out, g_act = self.back.backward(g_back, saved.z, seed, into)
         gy = self.into.grad(tokens)
-        heads = gy[:, : self.qkv].view(tokens, self.heads + 2, self.size)
-        g_mixed = g_mixed.view(tokens, self.heads, self.size)
-        gq, gk, gv = torch.split(heads, [self.heads, 1, 1], 1)
-        saved.attention.backward(g_mixed, view, gq, gk, gv)
-        pointwise.gelu_backward(
-            g_inside, saved.y[:, self.qkv :], gy[:, self.qkv : self.into.outputs]
-        )
-        for gx in self.into.backward(gy, saved.x, row.call, into, wanted=not first):
-            pointwise.norm_backward(gx, saved.h, self.norm, gh[:, :width])
+        g_out = g_out.view(tokens, self.heads, self.head_dim)
+        saved.attention.backward(g_out, inputs.attention[self.kind], *self._split_heads(gy))
+        pointwise.gelu_backward(g_act, saved.y[:, self.qkv :], gy[:, self.qkv : self.into.outputs])
+        for gx in self.into.backward(gy, saved.x, seed, into, needs_input_grad=not self.first):
+            pointwise.norm_backward(gx, saved.residual, self.norm, grad[:, :width])
+
+    def _split_heads(self, y: Tensor) -> Sequence[Tensor]:
+        """Queries [T, H, K], key and value [T, 1, K] of the first columns of `y`; views."""
+        heads = y[:, : self.qkv].view(len(y), self.heads + 2, self.head_dim)
+        return torch.split(heads, [self.heads, 1, 1], 1)
 
 
 def _layer_norm(module: Any) -> Norm:
@@ -92,14 +95,14 @@ def stack(base: Base, dense: bool) -> Stack:
         layers=list(layers),
         embedding=model.word_embeddings,
         norm=_layer_norm(model.ln_f),
-        size=layers[0].size,
-        angles=lambda positions, kind: model.rotary_emb(like, positions),
+        head_dim=layers[0].head_dim,
+        rope=lambda positions, kind: model.rotary_emb(like, positions),
         windows={"": None},
     )
 
 
-def kept(config: Any) -> int:
-    """Elements a token that a layer keeps for its backward pass, the adapter's columns apart."""
+def activations_per_token(config: Any) -> int:
+    """Elements a token that a layer keeps for its backward pass, without LoRA's columns."""
     hidden, inner = config.hidden_size, config.ffn_hidden_size
     qkv = hidden + 2 * hidden // config.num_attention_heads
     return int(3 * hidden + qkv + 2 * inner)

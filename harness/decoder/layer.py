@@ -9,77 +9,82 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.decoder.attention import View
-from harness.decoder.lora_linear import Grads, Group, Part, part
+from harness.decoder.attention import AttentionInputs
+from harness.decoder.lora_linear import LoraGradients, LoraGroup, LoraLinear, lora_linear
 from harness.kernels.pointwise import Norm
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What every layer reads of a packed row. views: by the layers' kind. call: seed of this row's
-    dropout."""
+class LayerInputs:
+    """What every layer reads of a packed sequence beside the residual stream.
 
-    views: dict[str, View]
-    call: int
+    attention: by the layers' kind. dropout_seed: what LoRA's dropout is drawn from, the same
+    forward and backward; none is dropped where it is negative.
+    """
+
+    attention: dict[str, AttentionInputs]
+    dropout_seed: int
 
 
 class Layer(ABC):
     """A decoder layer with its gradient.
 
-    kind: which of a row's views it has. tail: columns that `gh` must have beside the width.
+    kind: of its attention. first: nothing before it is trained, so that `backward` leaves its
+    input's gradient out. spare: columns that the gradient of the residual stream must have beside
+    its width, for LoRA's.
     """
 
     kind = ""
-    tail = 0
-
-    @property
-    @abstractmethod
-    def linears(self) -> list[Group]:
-        """Its groups of linears."""
+    first: bool
+    spare: int
+    linears: list[LoraGroup]
 
     @abstractmethod
-    def forward(self, h: Tensor, d: Tensor | None, row: Row) -> tuple[Tensor, Tensor, Any]:
-        """The residual stream h + d [T, D] after this layer, again as a sum of two, and what
-        `backward` needs."""
+    def forward(
+        self, residual: Tensor, delta: Tensor | None, inputs: LayerInputs
+    ) -> tuple[Tensor, Tensor, Any]:
+        """The residual stream [T, D] after this layer, and the activations for `backward`.
+
+        It comes and goes as a sum of two, residual + delta, so that adding goes with the norm.
+        """
 
     @abstractmethod
-    def backward(self, gh: Tensor, saved: Any, row: Row, into: Grads, first: bool) -> None:
-        """gh [T, D + tail]: the gradient of the stream after this layer becomes that before it.
-        first: nothing before this layer is trained, so that its input's gradient is left out."""
+    def backward(self, grad: Tensor, saved: Any, inputs: LayerInputs, into: LoraGradients) -> None:
+        """grad [T, D + spare]: the gradient of the residual stream after this layer becomes that
+        before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
     """A decoder as its parts.
 
-    norm: after the last layer. size: of a head, K. angles: cos and sin [1, T, K] at positions
-    [1, T], for a kind.
-    windows: tokens that the layers of a kind look back at most, or None.
+    norm: after the last layer. rope: cos and sin [1, T, K] at positions [1, T], for a kind of
+    attention. windows: tokens that the layers of a kind look back at most, or None.
     """
 
     layers: list[Layer]
     embedding: Any
     norm: Norm
-    size: int
-    angles: Callable[[Tensor, str], tuple[Tensor, Tensor]]
+    head_dim: int
+    rope: Callable[[Tensor, str], tuple[Tensor, Tensor]]
     windows: dict[str, int | None]
 
 
-def stacked(modules: Sequence[Any]) -> list[Part]:
+def stacked(modules: Sequence[Any]) -> list[LoraLinear]:
     """Linears that read the same input, one below the other."""
-    parts: list[Part] = []
+    linears: list[LoraLinear] = []
     row = 0
     for module in modules:
-        parts.append(part(module, row, 0))
-        row = parts[-1].rows.stop
-    return parts
+        linears.append(lora_linear(module, row, 0))
+        row = linears[-1].rows.stop
+    return linears
 
 
-def side_by_side(modules: Sequence[Any]) -> list[Part]:
+def side_by_side(modules: Sequence[Any]) -> list[LoraLinear]:
     """Linears that add to the same output, side by side."""
-    parts: list[Part] = []
+    linears: list[LoraLinear] = []
     column = 0
     for module in modules:
-        parts.append(part(module, 0, column))
-        column = parts[-1].columns.stop
-    return parts
+        linears.append(lora_linear(module, 0, column))
+        column = linears[-1].columns.stop
+    return linears

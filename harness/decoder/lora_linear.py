@@ -27,19 +27,19 @@ PITCH = 128
 whole cache lines."""
 
 
-def spaced(rows: int, inner: int, tail: int, like: Tensor) -> Tensor:
-    """An empty tensor [rows, inner + tail] of the type of `like`, its rows PITCH elements or a
-    multiple of that apart. A product may be taken with its `inner` first columns alone."""
-    room = like.new_empty(rows, -(-(inner + tail) // PITCH) * PITCH)
+def pitched(rows: int, columns: int, spare: int, like: Tensor) -> Tensor:
+    """An empty tensor [rows, columns + spare] of the type of `like`, its rows PITCH elements or
+    a multiple of that apart. A product may be taken with its first `columns` alone."""
+    room = like.new_empty(rows, -(-(columns + spare) // PITCH) * PITCH)
     if room.device.type == "cpu":
         # oneDNN's products in half precision read beyond the columns that they are given, and
         # multiply what they find by zero: that must not be NaN.
-        room[:, inner:] = 0
-    return room[:, : inner + tail]
+        room[:, columns:] = 0
+    return room[:, : columns + spare]
 
 
 @dataclass(slots=True)
-class Part:
+class LoraLinear:
     """One linear of a group: where it stands in W and, where it carries LoRA, its A and B.
 
     linear: the frozen module (dense, or 4-bit). a [r, in], b [out, r]: the trained parameters.
@@ -55,26 +55,26 @@ class Part:
     ranks: slice = field(default_factory=lambda: slice(0, 0))
 
 
-def part(module: Any, row: int, column: int) -> Part:
+def lora_linear(module: Any, row: int, column: int) -> LoraLinear:
     """A linear, wrapped by peft or not, at (row, column) of its group's W."""
     linear = getattr(module, "base_layer", module)
     rows = slice(row, row + linear.out_features)
     columns = slice(column, column + linear.in_features)
     if linear is module:
-        return Part(linear, rows, columns, None, None, 0.0, 0.0)
+        return LoraLinear(linear, rows, columns, None, None, 0.0, 0.0)
     dropout = getattr(module.lora_dropout["default"], "p", 0.0)
     a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
-    return Part(linear, rows, columns, a, b, module.scaling["default"], dropout)
+    return LoraLinear(linear, rows, columns, a, b, module.scaling["default"], dropout)
 
 
-def is_packed(linear: nn.Module) -> bool:
+def is_nf4(linear: nn.Module) -> bool:
     """Whether the weight is held in 4 bits."""
     return hasattr(linear.weight, "quant_state")
 
 
 def dense_weight(linear: Any) -> Tensor:
     """The weight [O, I] that products are taken with; 4-bit ones are dequantised."""
-    if not is_packed(linear):
+    if not is_nf4(linear):
         weight: Tensor = linear.weight.data
         return weight
     packed, state = linear.weight.data, linear.weight.quant_state
@@ -89,35 +89,37 @@ def dense_weight(linear: Any) -> Tensor:
     return unpacked
 
 
-class Group:
-    """Linears that share their input (parts below one another) or add up (side by side).
+class LoraGroup:
+    """Linears as one product: they share their input (stacked) or add up (side by side).
 
     dense: hold W in full. Buffers that `forward` and `backward` take have `rank` columns more than
     the input (the output) has; they are filled here.
     """
 
-    def __init__(self, parts: Sequence[Part], dense: bool, dtype: torch.dtype, seed: int) -> None:
-        self.parts = list(parts)
+    def __init__(
+        self, linears: Sequence[LoraLinear], dense: bool, dtype: torch.dtype, seed: int
+    ) -> None:
+        self.linears = list(linears)
         self.seed = seed
-        self.inputs = max(p.columns.stop for p in parts)
-        self.outputs = max(p.rows.stop for p in parts)
+        self.inputs = max(p.columns.stop for p in linears)
+        self.outputs = max(p.rows.stop for p in linears)
         at = 0
-        for p in self.parts:
+        for p in self.linears:
             width = 0 if p.a is None else p.a.shape[0]
             p.ranks = slice(at, at + width)
             at += width
         self.rank = -(-at // 8) * 8  # rows stay aligned to 16 bytes
-        self.dropout = max(p.dropout for p in parts)
-        self.active = True
-        device = self.parts[0].linear.weight.device
+        self.dropout = max(p.dropout for p in linears)
+        self.enabled = True
+        device = self.linears[0].linear.weight.device
         self.matrix: Tensor | None = None
         if dense:
             like = torch.empty(0, dtype=dtype, device=device)
-            self.matrix = spaced(self.outputs + self.rank, self.inputs, self.rank, like).zero_()
-            for p in self.parts:
+            self.matrix = pitched(self.outputs + self.rank, self.inputs, self.rank, like).zero_()
+            for p in self.linears:
                 home = self.matrix[p.rows, p.columns]
                 home.copy_(dense_weight(p.linear))
-                if not is_packed(p.linear):
+                if not is_nf4(p.linear):
                     p.linear.weight.data = home  # one copy of the weights, not two
             self.a = self.matrix[self.outputs :, : self.inputs]
             self.b = self.matrix[: self.outputs, self.inputs :]
@@ -125,10 +127,10 @@ class Group:
             self.a = torch.zeros(self.rank, self.inputs, dtype=dtype, device=device)
             self.b = torch.zeros(self.outputs, self.rank, dtype=dtype, device=device)
 
-    def places(self) -> list[tuple[nn.Parameter, Tensor, float]]:
+    def views(self) -> list[tuple[nn.Parameter, Tensor, float]]:
         """Each trained parameter, where its value stands here, and the factor it stands with."""
         found: list[tuple[nn.Parameter, Tensor, float]] = []
-        for p in self.parts:
+        for p in self.linears:
             if p.a is not None and p.b is not None:
                 found.append((p.a, self.a[p.ranks, p.columns], 1.0))
                 found.append((p.b, self.b[p.rows, p.ranks], p.scaling))
@@ -136,100 +138,109 @@ class Group:
 
     def input(self, tokens: int) -> Tensor:
         """An empty buffer [T, I + R] for `forward`."""
-        return spaced(tokens, self.inputs, self.rank, self.a)
+        return pitched(tokens, self.inputs, self.rank, self.a)
 
     def grad(self, tokens: int) -> Tensor:
         """An empty buffer [T, O + R] for `backward`."""
-        return spaced(tokens, self.outputs, self.rank, self.a)
+        return pitched(tokens, self.outputs, self.rank, self.a)
 
-    def forward(self, x: Tensor, call: int) -> Tensor:
+    def forward(self, x: Tensor, dropout_seed: int) -> Tensor:
         """y [T, O] of x [T, I + R], whose last R columns become x A'.
 
-        call: what the dropout's randomness is drawn from, the same in `backward`; none if negative.
+        dropout_seed: as in `LayerInputs`.
         """
-        inner, tail = x[:, : self.inputs], x[:, self.inputs :]
-        if not self.active:
-            tail.zero_()
-        elif self.rank and (not self.dropout or call < 0):
-            torch.mm(inner, self.a.T, out=tail)
+        inner, xa = x[:, : self.inputs], x[:, self.inputs :]
+        if not self.enabled:
+            xa.zero_()
+        elif self.rank and (not self.dropout or dropout_seed < 0):
+            torch.mm(inner, self.a.T, out=xa)
         elif self.rank:
-            tail.zero_()
-            for p in self.parts:
+            xa.zero_()
+            for p in self.linears:
                 if p.a is not None:
-                    kept = inner[:, p.columns] * self._mask(p, call, len(x))
-                    tail[:, p.ranks] = kept @ self.a[p.ranks, p.columns].T
+                    dropped = inner[:, p.columns] * self._mask(p, dropout_seed, len(x))
+                    xa[:, p.ranks] = dropped @ self.a[p.ranks, p.columns].T
         if self.matrix is not None:
             return x @ self.matrix[: self.outputs].T
         y = x.new_empty(len(x), self.outputs)
         written: set[int] = set()
-        for p in self.parts:
+        for p in self.linears:
             weight = dense_weight(p.linear)
             if p.rows.start in written:
                 y[:, p.rows].addmm_(inner[:, p.columns], weight.T)
             else:
                 torch.mm(inner[:, p.columns], weight.T, out=y[:, p.rows])
             written.add(p.rows.start)
-        return y.addmm_(tail, self.b.T) if self.rank else y
+        return y.addmm_(xa, self.b.T) if self.rank else y
 
     def backward(
-        self, g: Tensor, x: Tensor, call: int, into: Grads, wanted: bool = True
+        self,
+        g: Tensor,
+        x: Tensor,
+        dropout_seed: int,
+        into: LoraGradients,
+        needs_input_grad: bool = True,
     ) -> list[Tensor]:
         """The gradient of each block of the input's columns (one where the linears share their
         input, one a linear where they stand side by side), each [T, its columns].
 
         g: [T, O + R], whose last R columns become g (s B). x: as `forward` left it. The
-        parameters' gradients go to `into`. wanted: False leaves the input's out.
+        parameters' gradients go to `into`. needs_input_grad: False leaves the input's out.
         """
-        outer, tail = g[:, : self.outputs], g[:, self.outputs :]
+        outer, gb = g[:, : self.outputs], g[:, self.outputs :]
         inner = x[:, : self.inputs]
         if self.rank:
-            torch.mm(outer, self.b, out=tail)
-            into.add(self, self._grad_a(tail, inner, call), product(outer.T, x[:, self.inputs :]))
-        if not wanted:
+            torch.mm(outer, self.b, out=gb)
+            into.add(
+                self,
+                self._grad_a(gb, inner, dropout_seed),
+                matmul_fp32(outer.T, x[:, self.inputs :]),
+            )
+        if not needs_input_grad:
             return []
         found: dict[int, Tensor] = {}
-        for p in self.parts:
-            home = p.columns.start
+        for p in self.linears:
+            block = p.columns.start
             if self.matrix is None:
                 weight = dense_weight(p.linear)
-                if home in found:
-                    found[home].addmm_(outer[:, p.rows], weight)
+                if block in found:
+                    found[block].addmm_(outer[:, p.rows], weight)
                 else:
-                    found[home] = outer[:, p.rows] @ weight
-            elif home not in found:
+                    found[block] = outer[:, p.rows] @ weight
+            elif block not in found:
                 # In a product of its own, so that each block is in one piece.
                 end = self.outputs if self.dropout else len(self.matrix)
-                found[home] = g[:, :end] @ self.matrix[:end, p.columns]
+                found[block] = g[:, :end] @ self.matrix[:end, p.columns]
         if self.rank and self.dropout:
-            for p in self.parts:
+            for p in self.linears:
                 if p.a is not None:
-                    term = tail[:, p.ranks] @ self.a[p.ranks, p.columns]
-                    found[p.columns.start] += term * self._mask(p, call, len(x))
+                    term = gb[:, p.ranks] @ self.a[p.ranks, p.columns]
+                    found[p.columns.start] += term * self._mask(p, dropout_seed, len(x))
         elif self.rank and self.matrix is None:
-            for home, gx in found.items():
-                gx.addmm_(tail, self.a[:, home : home + gx.shape[1]])
+            for block, gx in found.items():
+                gx.addmm_(gb, self.a[:, block : block + gx.shape[1]])
         return list(found.values())
 
-    def _grad_a(self, tail: Tensor, inner: Tensor, call: int) -> Tensor:
+    def _grad_a(self, gb: Tensor, inner: Tensor, dropout_seed: int) -> Tensor:
         if not self.dropout:
-            return product(tail.T, inner)
+            return matmul_fp32(gb.T, inner)
         grad = torch.zeros_like(self.a, dtype=torch.float32)
-        for p in self.parts:
+        for p in self.linears:
             if p.a is not None:
-                kept = inner[:, p.columns] * self._mask(p, call, len(inner))
-                grad[p.ranks, p.columns] = product(tail[:, p.ranks].T, kept)
+                dropped = inner[:, p.columns] * self._mask(p, dropout_seed, len(inner))
+                grad[p.ranks, p.columns] = matmul_fp32(gb[:, p.ranks].T, dropped)
         return grad
 
-    def _mask(self, p: Part, call: int, tokens: int) -> Tensor:
+    def _mask(self, p: LoraLinear, dropout_seed: int, tokens: int) -> Tensor:
         """Dropout of one linear's input: 0 or 1 / (1 - p), drawn again whenever it is asked for."""
         device = self.a.device
-        source = torch.Generator(device).manual_seed(hash((call, self.seed, p.ranks.start)))
+        source = torch.Generator(device).manual_seed(hash((dropout_seed, self.seed, p.ranks.start)))
         shape = (tokens, p.columns.stop - p.columns.start)
         drawn = torch.rand(shape, generator=source, device=device, dtype=torch.float32)
         return (drawn >= p.dropout).to(self.a.dtype) / (1 - p.dropout)
 
 
-class Grads:
+class LoraGradients:
     """Gradients of the trained parameters, in float32: noted layer by layer, added once a row."""
 
     def __init__(self) -> None:
@@ -237,9 +248,9 @@ class Grads:
         self._b: list[tuple[nn.Parameter, Tensor]] = []
         self._factors: list[float] = []
 
-    def add(self, group: Group, a: Tensor, b: Tensor) -> None:
+    def add(self, group: LoraGroup, a: Tensor, b: Tensor) -> None:
         """Note a [R, I] and b [O, R], the gradients with respect to A and s B; float32."""
-        for p in group.parts:
+        for p in group.linears:
             if p.a is not None and p.b is not None:
                 self._a.append((p.a, a[p.ranks, p.columns]))
                 self._b.append((p.b, b[p.rows, p.ranks]))
@@ -261,7 +272,7 @@ class Grads:
         self._a, self._b, self._factors = [], [], []
 
 
-def product(x: Tensor, y: Tensor) -> Tensor:
+def matmul_fp32(x: Tensor, y: Tensor) -> Tensor:
     """x @ y in float32, from operands of less precision."""
     if x.device.type == "cuda" and x.dtype != torch.float32:
         return torch.mm(x, y, out_dtype=torch.float32)

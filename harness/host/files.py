@@ -98,6 +98,24 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
         sync_file(temporary)
 
 
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file of ours. Raises OSError, ValueError."""
+    return list(each_jsonl(path))
+
+
+def each_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The same, one at a time."""
+    with open(path, encoding="utf-8", newline="\n", opener=regular) as file:
+        yield from map(json.loads, file)
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    """Publish rows as JSONL, whole or not at all; returns the path."""
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    write_lines(path, lines)
+    return path
+
+
 def write_json(path: Path, value: Any) -> None:
     """`write_atomic` of `value` as indented JSON. Raises StorageError; ValueError on NaN."""
     write_atomic(path, json_text(value))

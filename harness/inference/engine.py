@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.backends.backend import Say, Tick
 from harness.config.schema import DecodingConfig
-from harness.data.tokens import Codec
+from harness.data.tokens import Codec, prompt_room
 from harness.errors import RunError
 from harness.host import signals
+from harness.inference.log_likelihood import LogLikelihood
 from harness.models.adapter import Adapter
 from harness.models.head import first_choice, head_logits
 from harness.models.load import Base
 from harness.records import Arm, Example, Generation, SampleLoss
-from harness.training.memory_plan import RowPlan, measuring_plan
-from harness.training.packing import plan_rows
-from harness.training.step import token_losses
+
+Say = Callable[[str], None]
+Tick = Callable[[int], None]
 
 
 @dataclass
@@ -63,7 +63,7 @@ class BatchedEngine:
         usual = 32 if base.device.type == "cpu" else 64
         self.batch_size = (batch_size or usual) if base.batches else 1
         self.say = say
-        self._plan: RowPlan | None = None
+        self._log_likelihood: LogLikelihood | None = None
 
     # --- generate ----------------------------------------------------------------------------
 
@@ -182,59 +182,17 @@ class BatchedEngine:
             cut=answer.cut,
         )
 
-    # --- measure -----------------------------------------------------------------------------
+    # --- log-likelihood ----------------------------------------------------------------------
 
     def measure(
         self, arm: Arm, examples: Sequence[Example], done: Collection[str]
     ) -> Iterator[SampleLoss]:
-        """Losses of the references, packed into rows in which none sees another.
-
-        A reference whose prompt alone fills the context has no token to score and is left out.
-        """
-        samples = [
-            s for e in examples if (s := self.codec.sample(e, self.max_length)).scored_tokens > 0
-        ]
-        if not samples:
-            return
-        plan = self._measuring()
-        for members in plan_rows(samples, plan.row_tokens, self.base.model.config):
-            row = [samples[i] for i in members]
-            if all(sample.id in done for sample in row):
-                continue
-            signals.check()
-            self.adapter.use(arm)
-            if plan.decoder is not None:
-                plan.decoder.use(arm)
-            nll, correct = token_losses(self.base, row, plan)
-            sizes = [sample.scored_tokens for sample in row]
-            for sample, own, hits in zip(
-                row, torch.split(nll, sizes), torch.split(correct, sizes), strict=True
-            ):
-                if sample.id not in done:
-                    yield SampleLoss(
-                        id=sample.id,
-                        nll=float(own.sum(dtype=torch.float64)),
-                        correct=int(hits.sum()),
-                        tokens=sample.scored_tokens,
-                        bytes=sample.bytes,
-                        cut=sample.cut,
-                    )
-
-    def written(self, text: str) -> str:
-        """What the tokenizer gives back of `text`."""
-        return self.codec.written(text)
-
-    def _measuring(self) -> RowPlan:
-        if self._plan is None:
-            self._plan = measuring_plan(self.base, self.adapter)
-            if self._plan.decoder is not None:
-                self._plan.decoder.refresh()
-        return self._plan
-
-
-def prompt_room(context: int, max_new_tokens: int) -> int:
-    """Tokens that a prompt may have: what the answer leaves of the context, and at least half."""
-    return max(context - max_new_tokens, context // 2)
+        """Log-likelihood of the references, as `LogLikelihood.of` has it."""
+        if self._log_likelihood is None:
+            self._log_likelihood = LogLikelihood(
+                self.base, self.adapter, self.codec, self.max_length
+            )
+        return self._log_likelihood.of(arm, examples, done)
 
 
 def _generator(seed: int, identity: str) -> torch.Generator:

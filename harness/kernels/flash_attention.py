@@ -1,9 +1,9 @@
-"""Causal attention within the documents of a packed row, as Triton kernels.
+"""Flash attention over packed sequences (causal, block-diagonal, GQA), as Triton kernels.
 
-What they do that torch's kernel for packed documents does not: they write where the next product
-reads, turn the gradients of queries and keys back from the rotary embedding on their way out, share
-key/value heads without copying them, and add nothing atomically, so that a step can be repeated to
-the last bit. Tiles are small, since documents are short.
+What they do that torch's `varlen_attn` does not: they write where the next product reads, apply
+RoPE's gradient to those of queries and keys on their way out, share key/value heads without copying
+them, and add nothing atomically, so that a step can be repeated to the last bit. Tiles are small,
+since documents are short.
 
 The algorithm is that of Dao, FlashAttention-2 (2023): scores are never held, and the backward pass
 makes them again from the logarithm of each query's denominator.
@@ -21,10 +21,10 @@ from torch import Tensor
 TILE = 64
 """Queries or keys of a tile."""
 
-SIZES = (64, 128)
+HEAD_DIMS = (64, 128)
 """Sizes of a head that the kernels are made for."""
 
-_HOW = {"num_warps": 4, "num_stages": 2}
+_LAUNCH = {"num_warps": 4, "num_stages": 2}
 
 _LOG2_E = 1.4426950408889634
 
@@ -33,21 +33,21 @@ _PROGRAMS = 2048
 
 
 @triton.jit
-def _forward(q, k, v, out, lse, tiles, tokens, factor, q_row, k_row, v_row, out_row, sharing,
-             SIZE: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
+def _forward(q, k, v, out, lse, tiles, tokens, factor, q_row, k_row, v_row, out_row, group_size,
+             HEAD_DIM: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
     head = tl.program_id(0)
     tile = tiles + 3 * tl.program_id(1)
     at, begin, end = tl.load(tile), tl.load(tile + 1), tl.load(tile + 2)
     rows = at + tl.arange(0, TILE)
-    columns = tl.arange(0, SIZE)[None, :]
+    columns = tl.arange(0, HEAD_DIM)[None, :]
     mine = (rows < end)[:, None]
     place = rows.to(tl.int64)[:, None]
-    query = tl.load(q + place * q_row + head * SIZE + columns, mask=mine, other=0.0)
-    k += (head // sharing) * SIZE
-    v += (head // sharing) * SIZE
+    query = tl.load(q + place * q_row + head * HEAD_DIM + columns, mask=mine, other=0.0)
+    k += (head // group_size) * HEAD_DIM
+    v += (head // group_size) * HEAD_DIM
     most = tl.full([TILE], float("-inf"), tl.float32)
     total = tl.zeros([TILE], tl.float32)
-    mixed = tl.zeros([TILE, SIZE], tl.float32)
+    mixed = tl.zeros([TILE, HEAD_DIM], tl.float32)
     for first in range(begin, at + TILE, TILE):
         keys = first + tl.arange(0, TILE)
         there = (keys < end)[:, None]
@@ -63,13 +63,13 @@ def _forward(q, k, v, out, lse, tiles, tokens, factor, q_row, k_row, v_row, out_
         mixed = tl.dot(p.to(value.dtype), value, mixed * shrink[:, None])
         most = higher
     mixed /= total[:, None]
-    out += head * SIZE
+    out += head * HEAD_DIM
     tl.store(out + place * out_row + columns, mixed.to(out.dtype.element_ty), mask=mine)
     tl.store(lse + head * tokens + rows, most + tl.log2(total), mask=rows < end)
 
 
 @triton.jit
-def _turn_back(first, second, cos, sin, place, mask, HALF: tl.constexpr):
+def _rope_backward(first, second, cos, sin, place, mask, HALF: tl.constexpr):
     at = place * HALF + tl.arange(0, HALF)[None, :]
     c = tl.load(cos + at, mask=mask, other=0.0)
     s = tl.load(sin + at, mask=mask, other=0.0)
@@ -78,27 +78,27 @@ def _turn_back(first, second, cos, sin, place, mask, HALF: tl.constexpr):
 
 @triton.jit
 def _backward_queries(q, k, v, out, grad, lse, delta, gq, cos, sin, tiles, tokens, factor, scale,
-                      q_row, k_row, v_row, out_row, grad_row, gq_row, sharing,
-                      SIZE: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
-    HALF: tl.constexpr = SIZE // 2
+                      q_row, k_row, v_row, out_row, grad_row, gq_row, group_size,
+                      HEAD_DIM: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
+    HALF: tl.constexpr = HEAD_DIM // 2
     head = tl.program_id(0)
     tile = tiles + 3 * tl.program_id(1)
     at, begin, end = tl.load(tile), tl.load(tile + 1), tl.load(tile + 2)
     rows = at + tl.arange(0, TILE)
-    columns = tl.arange(0, SIZE)[None, :]
+    columns = tl.arange(0, HEAD_DIM)[None, :]
     half = tl.arange(0, HALF)[None, :]
     mine = (rows < end)[:, None]
     place = rows.to(tl.int64)[:, None]
-    g = tl.load(grad + place * grad_row + head * SIZE + columns, mask=mine, other=0.0)
-    o = tl.load(out + place * out_row + head * SIZE + columns, mask=mine, other=0.0)
+    g = tl.load(grad + place * grad_row + head * HEAD_DIM + columns, mask=mine, other=0.0)
+    o = tl.load(out + place * out_row + head * HEAD_DIM + columns, mask=mine, other=0.0)
     d = tl.sum(o.to(tl.float32) * g.to(tl.float32), 1)
     tl.store(delta + head * tokens + rows, d, mask=rows < end)
     whole = tl.load(lse + head * tokens + rows, mask=rows < end, other=0.0)
-    q += head * SIZE
+    q += head * HEAD_DIM
     q1 = tl.load(q + place * q_row + half, mask=mine, other=0.0)
     q2 = tl.load(q + place * q_row + HALF + half, mask=mine, other=0.0)
-    k += (head // sharing) * SIZE
-    v += (head // sharing) * SIZE
+    k += (head // group_size) * HEAD_DIM
+    v += (head // group_size) * HEAD_DIM
     g1 = tl.zeros([TILE, HALF], tl.float32)
     g2 = tl.zeros([TILE, HALF], tl.float32)
     for first in range(begin, at + TILE, TILE):
@@ -114,8 +114,8 @@ def _backward_queries(q, k, v, out, grad, lse, delta, gq, cos, sin, tiles, token
         gs = (p * (tl.dot(g, tl.trans(value)) - d[:, None])).to(k1.dtype)
         g1 = tl.dot(gs, k1, g1)
         g2 = tl.dot(gs, k2, g2)
-    g1, g2 = _turn_back(g1 * scale, g2 * scale, cos, sin, place, mine, HALF)
-    gq += head * SIZE
+    g1, g2 = _rope_backward(g1 * scale, g2 * scale, cos, sin, place, mine, HALF)
+    gq += head * HEAD_DIM
     tl.store(gq + place * gq_row + half, g1.to(gq.dtype.element_ty), mask=mine)
     tl.store(gq + place * gq_row + HALF + half, g2.to(gq.dtype.element_ty), mask=mine)
 
@@ -123,36 +123,36 @@ def _backward_queries(q, k, v, out, grad, lse, delta, gq, cos, sin, tiles, token
 @triton.jit
 def _backward_keys(q, k, v, grad, lse, delta, gk, gv, cos, sin, tiles, tokens, factor, scale,
                    q_row, k_row, v_row, grad_row, gk_row, gk_share, gv_row, gv_share,
-                   sharing, shares, per_share,
-                   SIZE: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
-    HALF: tl.constexpr = SIZE // 2
+                   group_size, shares, per_share,
+                   HEAD_DIM: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
+    HALF: tl.constexpr = HEAD_DIM // 2
     group = tl.program_id(0) // shares
     share = tl.program_id(0) % shares
     tile = tiles + 3 * tl.program_id(1)
     at, end = tl.load(tile), tl.load(tile + 2)
     keys = at + tl.arange(0, TILE)
-    columns = tl.arange(0, SIZE)[None, :]
+    columns = tl.arange(0, HEAD_DIM)[None, :]
     half = tl.arange(0, HALF)[None, :]
     mine = (keys < end)[:, None]
     place = keys.to(tl.int64)[:, None]
-    k += group * SIZE
+    k += group * HEAD_DIM
     k1 = tl.load(k + place * k_row + half, mask=mine, other=0.0)
     k2 = tl.load(k + place * k_row + HALF + half, mask=mine, other=0.0)
-    value = tl.load(v + place * v_row + group * SIZE + columns, mask=mine, other=0.0)
+    value = tl.load(v + place * v_row + group * HEAD_DIM + columns, mask=mine, other=0.0)
     g1 = tl.zeros([TILE, HALF], tl.float32)
     g2 = tl.zeros([TILE, HALF], tl.float32)
-    gvalue = tl.zeros([TILE, SIZE], tl.float32)
+    gvalue = tl.zeros([TILE, HEAD_DIM], tl.float32)
     head0 = share * per_share
-    heads = tl.minimum(per_share, sharing - head0)
+    heads = tl.minimum(per_share, group_size - head0)
     many = tl.cdiv(end - at, TILE)
     for step in range(heads * many):
-        head = group * sharing + head0 + step // many
+        head = group * group_size + head0 + step // many
         rows = at + (step % many) * TILE + tl.arange(0, TILE)
         there = (rows < end)[:, None]
         source = rows.to(tl.int64)[:, None]
-        q1 = tl.load(q + source * q_row + head * SIZE + half, mask=there, other=0.0)
-        q2 = tl.load(q + source * q_row + head * SIZE + HALF + half, mask=there, other=0.0)
-        g = tl.load(grad + source * grad_row + head * SIZE + columns, mask=there, other=0.0)
+        q1 = tl.load(q + source * q_row + head * HEAD_DIM + half, mask=there, other=0.0)
+        q2 = tl.load(q + source * q_row + head * HEAD_DIM + HALF + half, mask=there, other=0.0)
+        g = tl.load(grad + source * grad_row + head * HEAD_DIM + columns, mask=there, other=0.0)
         whole = tl.load(lse + head * tokens + rows, mask=rows < end, other=0.0)
         d = tl.load(delta + head * tokens + rows, mask=rows < end, other=0.0)
         s = tl.dot(k2, tl.trans(q2), tl.dot(k1, tl.trans(q1)))
@@ -162,9 +162,9 @@ def _backward_keys(q, k, v, grad, lse, delta, gk, gv, cos, sin, tiles, tokens, f
         gs = (p * (tl.dot(value, tl.trans(g)) - d[None, :])).to(q1.dtype)
         g1 = tl.dot(gs, q1, g1)
         g2 = tl.dot(gs, q2, g2)
-    g1, g2 = _turn_back(g1 * scale, g2 * scale, cos, sin, place, mine, HALF)
-    gk += group * SIZE + share * gk_share
-    gv += group * SIZE + share * gv_share
+    g1, g2 = _rope_backward(g1 * scale, g2 * scale, cos, sin, place, mine, HALF)
+    gk += group * HEAD_DIM + share * gk_share
+    gv += group * HEAD_DIM + share * gv_share
     tl.store(gk + place * gk_row + half, g1.to(gk.dtype.element_ty), mask=mine)
     tl.store(gk + place * gk_row + HALF + half, g2.to(gk.dtype.element_ty), mask=mine)
     tl.store(gv + place * gv_row + columns, gvalue.to(gv.dtype.element_ty), mask=mine)
@@ -184,47 +184,47 @@ def tiles(lengths: tuple[int, ...]) -> list[list[list[int]]]:
     ]
 
 
-def forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, rows: Tensor) -> Tensor:
-    """out[:] [T, H, K] of q [T, H, K], k and v [T, G, K] in the tiles `rows`; returns the logarithm
-    to base 2 of the softmax's denominators [H, T]."""
-    tokens, heads, size = q.shape
+def forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, tiles: Tensor) -> Tensor:
+    """out[:] [T, H, K] of q [T, H, K], k and v [T, G, K] in `tiles`; returns the
+    log-sum-exp of each query's scores [H, T], to base 2."""
+    tokens, heads, head_dim = q.shape
     lse = torch.empty(heads, tokens, dtype=torch.float32, device=q.device)
-    _forward[(heads, rows.shape[1])](
-        q, k, v, out, lse, rows[0], tokens, _LOG2_E * size**-0.5,
+    _forward[(heads, tiles.shape[1])](
+        q, k, v, out, lse, tiles[0], tokens, _LOG2_E * head_dim**-0.5,
         q.stride(0), k.stride(0), v.stride(0), out.stride(0), heads // k.shape[1],
-        SIZE=size, TILE=TILE, **_HOW,
+        HEAD_DIM=head_dim, TILE=TILE, **_LAUNCH,
     )  # fmt: skip
     return lse
 
 
 def backward(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rows: Tensor, grad: Tensor,
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, tiles: Tensor, grad: Tensor,
     cos: Tensor, sin: Tensor, gq: Tensor, gk: Tensor, gv: Tensor,
 ) -> None:  # fmt: skip
-    """The gradients where that of `out` is `grad` [T, H, K]: of q and k before they were turned by
-    cos and sin [T, K / 2], and of v, into gq [T, H, K], gk and gv [T, G, K]."""
-    tokens, heads, size = q.shape
-    sharing = heads // k.shape[1]
+    """The gradients where that of `out` is `grad` [T, H, K]: of q and k before RoPE (cos and sin
+    [T, K / 2]) and of v, into gq [T, H, K], gk and gv [T, G, K]."""
+    tokens, heads, head_dim = q.shape
+    group_size = heads // k.shape[1]
     delta = torch.empty_like(lse)
-    factor, scale = _LOG2_E * size**-0.5, size**-0.5
-    how: dict[str, Any] = {"SIZE": size, "TILE": TILE, **_HOW}
-    _backward_queries[(heads, rows.shape[1])](
-        q, k, v, out, grad, lse, delta, gq, cos, sin, rows[0], tokens, factor, scale,
+    factor, scale = _LOG2_E * head_dim**-0.5, head_dim**-0.5
+    launch: dict[str, Any] = {"HEAD_DIM": head_dim, "TILE": TILE, **_LAUNCH}
+    _backward_queries[(heads, tiles.shape[1])](
+        q, k, v, out, grad, lse, delta, gq, cos, sin, tiles[0], tokens, factor, scale,
         q.stride(0), k.stride(0), v.stride(0), out.stride(0), grad.stride(0), gq.stride(0),
-        sharing, **how,
+        group_size, **launch,
     )  # fmt: skip
-    shares = min(sharing, max(1, _PROGRAMS // (rows.shape[1] * k.shape[1])))
-    per_share = -(-sharing // shares)
-    shares = -(-sharing // per_share)
+    shares = min(group_size, max(1, _PROGRAMS // (tiles.shape[1] * k.shape[1])))
+    per_share = -(-group_size // shares)
+    shares = -(-group_size // per_share)
     parts = (gk, gv)
     if shares > 1:
         room = torch.empty(2, shares, *k.shape, dtype=torch.float32, device=k.device)
         parts = (room[0], room[1])
-    _backward_keys[(k.shape[1] * shares, rows.shape[1])](
-        q, k, v, grad, lse, delta, *parts, cos, sin, rows[1], tokens, factor, scale,
+    _backward_keys[(k.shape[1] * shares, tiles.shape[1])](
+        q, k, v, grad, lse, delta, *parts, cos, sin, tiles[1], tokens, factor, scale,
         q.stride(0), k.stride(0), v.stride(0), grad.stride(0),
         parts[0].stride(-3), parts[0].stride(0), parts[1].stride(-3), parts[1].stride(0),
-        sharing, shares, per_share, **how,
+        group_size, shares, per_share, **launch,
     )  # fmt: skip
     if shares > 1:
         gk.copy_(room[0].sum(0))

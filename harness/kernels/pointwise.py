@@ -1,4 +1,4 @@
-"""What a layer does between its products: norms, rotary embedding, activations, cross-entropy.
+"""What a layer does between its products: norms, RoPE, SwiGLU and GELU, cross-entropy.
 
 Each function writes into a tensor that it is given, whose rows may lie apart (stride(1) is 1),
 and has its gradient beside it. On a CUDA device Triton kernels do the same (`kernels`).
@@ -44,48 +44,50 @@ def kernels_for(x: Tensor) -> Any:
     return _triton() if x.device.type == "cuda" else None
 
 
-def norm(h: Tensor, d: Tensor | None, norm: Norm, x: Tensor) -> Tensor:
-    """x[:] = norm(h + d); returns h + d (h itself where d is None). All [T, D], or [T, H, D]
-    where d is None: each of H heads apart."""
-    if fast := kernels_for(h):
-        total: Tensor = fast.norm(h, d, norm, x)
+def norm(residual: Tensor, delta: Tensor | None, norm: Norm, out: Tensor) -> Tensor:
+    """out[:] = norm(residual + delta); returns that sum (`residual` itself where delta is None).
+
+    All [T, D], or [T, H, D] where delta is None: each of H heads apart.
+    """
+    if triton := kernels_for(residual):
+        total: Tensor = triton.norm(residual, delta, norm, out)
         return total
-    total = h if d is None else h + d
+    total = residual if delta is None else residual + delta
     unit, _ = _unit(total, norm)
-    out = unit * norm.weight.float()
-    x.copy_(out if norm.bias is None else out + norm.bias.float())
+    scaled = unit * norm.weight.float()
+    out.copy_(scaled if norm.bias is None else scaled + norm.bias.float())
     return total
 
 
-def norm_backward(gx: Tensor, h: Tensor, norm: Norm, gh: Tensor) -> None:
-    """gh += the gradient of norm(h) where that of its result is gx. All [T, D] or [T, H, D]."""
-    if fast := kernels_for(h):
-        fast.norm_backward(gx, h, norm, gh)
+def norm_backward(grad: Tensor, x: Tensor, norm: Norm, into: Tensor) -> None:
+    """into += the gradient of norm(x) where its result's is grad. All [T, D] or [T, H, D]."""
+    if triton := kernels_for(x):
+        triton.norm_backward(grad, x, norm, into)
         return
-    unit, scale = _unit(h, norm)
-    g = gx.float() * norm.weight.float()
+    unit, scale = _unit(x, norm)
+    g = grad.float() * norm.weight.float()
     out = g - unit * (g * unit).mean(-1, keepdim=True)
     if norm.bias is not None:
         out = out - g.mean(-1, keepdim=True)
-    gh.copy_(gh.float() + out * scale)
+    into.copy_(into.float() + out * scale)
 
 
-def _unit(h: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """The normalised rows of h in float32, and what they were multiplied by [T, 1]."""
-    value = h.float()
+def _unit(x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    """The normalised rows of x in float32, and what they were multiplied by [T, 1]."""
+    value = x.float()
     if norm.bias is not None:
         value = value - value.mean(-1, keepdim=True)
     scale = torch.rsqrt(value.square().mean(-1, keepdim=True) + norm.eps)
     return value * scale, scale
 
 
-def rotate(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> None:
-    """Rotary embedding of heads [T, H, 2 K] into `target` (which may be `source`).
+def rope(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> None:
+    """Rotary position embedding (RoPE) of heads [T, H, 2 K] into `target` (which may be `source`).
 
-    cos, sin: [T, K], float32. sign -1 turns back, which is also the gradient.
+    cos, sin: [T, K], float32. sign -1 rotates back, which is also the gradient.
     """
-    if fast := kernels_for(source):
-        fast.rotate(source, target, cos, sin, sign)
+    if triton := kernels_for(source):
+        triton.rope(source, target, cos, sin, sign)
         return
     first, second = source.float().chunk(2, -1)
     c, s = cos[:, None], sin[:, None] * sign
@@ -94,33 +96,33 @@ def rotate(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, sign: int =
 
 def copy(source: Tensor, target: Tensor) -> None:
     """target[:] = source; both [T, W] with rows that may lie apart."""
-    if fast := kernels_for(source):
-        fast.copy(source, target)
+    if triton := kernels_for(source):
+        triton.copy(source, target)
         return
     target.copy_(source)
 
 
-def gated(gate: Tensor, up: Tensor, out: Tensor, tanh: bool = False) -> None:
-    """out[:] = silu(gate) * up, or with `tanh` gelu(gate) * up in its tanh form; all [T, F]."""
-    if fast := kernels_for(gate):
-        fast.gated(gate, up, out, tanh)
+def glu(gate: Tensor, up: Tensor, out: Tensor, tanh: bool = False) -> None:
+    """SwiGLU: out[:] = silu(gate) * up, or with `tanh` GeGLU by gelu's tanh form; all [T, F]."""
+    if triton := kernels_for(gate):
+        triton.glu(gate, up, out, tanh)
         return
     for at in _blocks(gate):
         g = gate[at].float()
-        s, _ = _switch(g, tanh)
+        s, _ = _gate(g, tanh)
         out[at].copy_(s.mul_(g).mul_(up[at]))
 
 
-def gated_backward(
+def glu_backward(
     grad: Tensor, gate: Tensor, up: Tensor, g_gate: Tensor, g_up: Tensor, tanh: bool = False
 ) -> None:
-    """The gradients of `gated` into g_gate and g_up, all [T, F]."""
-    if fast := kernels_for(gate):
-        fast.gated_backward(grad, gate, up, g_gate, g_up, tanh)
+    """The gradients of `glu` into g_gate and g_up, all [T, F]."""
+    if triton := kernels_for(gate):
+        triton.glu_backward(grad, gate, up, g_gate, g_up, tanh)
         return
     for at in _blocks(gate):
         d, g = grad[at].float(), gate[at].float()
-        s, slope = _switch(g, tanh)
+        s, slope = _gate(g, tanh)
         g_up[at].copy_(s * g * d)
         g_gate[at].copy_(slope.mul_(1 - s).mul_(g).add_(1).mul_(s).mul_(d).mul_(up[at]))
 
@@ -131,7 +133,7 @@ def _blocks(x: Tensor, elements: int = 1 << 16) -> Iterator[slice]:
     return (slice(at, at + rows) for at in range(0, len(x), rows))
 
 
-def _switch(g: Tensor, tanh: bool) -> tuple[Tensor, Tensor]:
+def _gate(g: Tensor, tanh: bool) -> tuple[Tensor, Tensor]:
     """sigmoid(z) and dz/dg, where g sigmoid(z) is the activation: z = g for silu, and
     z = 2 sqrt(2 / pi) (g + 0.044715 g^3) for gelu's tanh form."""
     if not tanh:
@@ -143,8 +145,8 @@ def _switch(g: Tensor, tanh: bool) -> tuple[Tensor, Tensor]:
 
 def gelu(x: Tensor, out: Tensor) -> None:
     """out[:] = x * Phi(x), the exact GELU; both [T, F]."""
-    if fast := kernels_for(x):
-        fast.gelu(x, out)
+    if triton := kernels_for(x):
+        triton.gelu(x, out)
         return
     for at in _blocks(x):
         out[at].copy_(torch.nn.functional.gelu(x[at].float()))
@@ -152,8 +154,8 @@ def gelu(x: Tensor, out: Tensor) -> None:
 
 def gelu_backward(grad: Tensor, x: Tensor, out: Tensor) -> None:
     """out[:] = grad * d gelu(x) / dx; all [T, F]."""
-    if fast := kernels_for(x):
-        fast.gelu_backward(grad, x, out)
+    if triton := kernels_for(x):
+        triton.gelu_backward(grad, x, out)
         return
     for at in _blocks(x):
         out[at].copy_(torch.ops.aten.gelu_backward(grad[at].float(), x[at].float()))
@@ -161,8 +163,8 @@ def gelu_backward(grad: Tensor, x: Tensor, out: Tensor) -> None:
 
 def cross_entropy(logits: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
     """-log softmax(logits)[label] as float32 [N]; logits [N, V] become scale times its gradient."""
-    if fast := kernels_for(logits):
-        nll: Tensor = fast.cross_entropy(logits, labels, scale)
+    if triton := kernels_for(logits):
+        nll: Tensor = triton.cross_entropy(logits, labels, scale)
         return nll
     nll = torch.empty(len(labels), dtype=torch.float32, device=logits.device)
     for at in _blocks(logits, 1 << 21):

@@ -90,7 +90,7 @@ def _copy(source, target, width, source_row, target_row, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _rotate(source, target, cos, sin, heads, source_row, source_head, target_row, target_head,
+def _rope(source, target, cos, sin, heads, source_row, source_head, target_row, target_head,
             SIGN: tl.constexpr, HALF: tl.constexpr, HEADS: tl.constexpr):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
@@ -108,8 +108,8 @@ def _rotate(source, target, cos, sin, heads, source_row, source_head, target_row
 
 
 @triton.jit
-def _switch(g, TANH: tl.constexpr):
-    # sigmoid(z) and dz/dg, as in pointwise._switch.
+def _gate(g, TANH: tl.constexpr):
+    # sigmoid(z) and dz/dg, as in pointwise._gate.
     if TANH:
         scale = 1.5957691216057308
         square = g * g
@@ -122,19 +122,19 @@ def _switch(g, TANH: tl.constexpr):
 
 
 @triton.jit
-def _gated_forward(gate, up, out, width, row_in, row_out,
+def _glu_forward(gate, up, out, width, row_in, row_out,
                    TANH: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width
     g = tl.load(gate + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
     u = tl.load(up + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
-    s, _ = _switch(g, TANH)
+    s, _ = _gate(g, TANH)
     tl.store(out + row * row_out + at, (g * s * u).to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _gated_backward(grad, gate, up, out_gate, out_up, width, row_grad, row_in, row_out,
+def _glu_backward(grad, gate, up, out_gate, out_up, width, row_grad, row_in, row_out,
                     TANH: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -142,7 +142,7 @@ def _gated_backward(grad, gate, up, out_gate, out_up, width, row_grad, row_in, r
     d = tl.load(grad + row * row_grad + at, mask=inside, other=0.0).to(tl.float32)
     g = tl.load(gate + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
     u = tl.load(up + row * row_in + at, mask=inside, other=0.0).to(tl.float32)
-    s, slope = _switch(g, TANH)
+    s, slope = _gate(g, TANH)
     kind = out_gate.dtype.element_ty
     rise = s * (1 + g * (1 - s) * slope)
     tl.store(out_gate + row * row_out + at, (d * u * rise).to(kind), mask=inside)
@@ -249,35 +249,35 @@ def _blocks(width: int) -> dict[str, int]:
     return {"MAIN": main, "TAIL": tail, "num_warps": 8 if main >= 2048 else 4}
 
 
-def norm(h: Tensor, d: Tensor | None, norm: Any, x: Tensor) -> Tensor:
-    if h.dim() == 3:
-        for one, out in zip(h.unbind(1), x.unbind(1), strict=True):
-            _one_norm(one, None, norm, out)
-        return h
-    return _one_norm(h, d, norm, x)
+def norm(residual: Tensor, delta: Tensor | None, norm: Any, out: Tensor) -> Tensor:
+    if residual.dim() == 3:
+        for one, into in zip(residual.unbind(1), out.unbind(1), strict=True):
+            _one_norm(one, None, norm, into)
+        return residual
+    return _one_norm(residual, delta, norm, out)
 
 
-def _one_norm(h: Tensor, d: Tensor | None, norm: Any, x: Tensor) -> Tensor:
-    rows, width = h.shape
-    total = h if d is None else torch.empty_like(h)
-    other = h if d is None else d
+def _one_norm(residual: Tensor, delta: Tensor | None, norm: Any, out: Tensor) -> Tensor:
+    rows, width = residual.shape
+    total = residual if delta is None else torch.empty_like(residual)
+    other = residual if delta is None else delta
     bias = norm.weight if norm.bias is None else norm.bias
     _norm_forward[(rows,)](
-        h, other, total, norm.weight, bias, x, width, norm.eps,
-        h.stride(0), other.stride(0), total.stride(0), x.stride(0),
-        ADD=d is not None, CENTRE=norm.bias is not None, **_blocks(width),
+        residual, other, total, norm.weight, bias, out, width, norm.eps,
+        residual.stride(0), other.stride(0), total.stride(0), out.stride(0),
+        ADD=delta is not None, CENTRE=norm.bias is not None, **_blocks(width),
     )  # fmt: skip
     return total
 
 
-def norm_backward(gx: Tensor, h: Tensor, norm: Any, gh: Tensor) -> None:
-    if gx.dim() == 3:
-        for each in zip(gx.unbind(1), h.unbind(1), gh.unbind(1), strict=True):
+def norm_backward(grad: Tensor, x: Tensor, norm: Any, into: Tensor) -> None:
+    if grad.dim() == 3:
+        for each in zip(grad.unbind(1), x.unbind(1), into.unbind(1), strict=True):
             norm_backward(each[0], each[1], norm, each[2])
         return
-    rows, width = gx.shape
+    rows, width = grad.shape
     _norm_backward[(rows,)](
-        gx, h, norm.weight, gh, width, norm.eps, gx.stride(0), h.stride(0), gh.stride(0),
+        grad, x, norm.weight, into, width, norm.eps, grad.stride(0), x.stride(0), into.stride(0),
         CENTRE=norm.bias is not None, **_blocks(width),
     )  # fmt: skip
 
@@ -288,10 +288,10 @@ def copy(source: Tensor, target: Tensor) -> None:
     )
 
 
-def rotate(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, sign: int) -> None:
+def rope(source: Tensor, target: Tensor, cos: Tensor, sin: Tensor, sign: int) -> None:
     rows, heads, size = source.shape
     many = min(16, triton.next_power_of_2(heads))
-    _rotate[(rows, triton.cdiv(heads, many))](
+    _rope[(rows, triton.cdiv(heads, many))](
         source, target, cos, sin, heads,
         source.stride(0), source.stride(1), target.stride(0), target.stride(1),
         SIGN=sign, HALF=size // 2, HEADS=many,
@@ -302,16 +302,16 @@ def _grid(x: Tensor, block: int) -> tuple[int, int]:
     return len(x), triton.cdiv(x.shape[1], block)
 
 
-def gated(gate: Tensor, up: Tensor, out: Tensor, tanh: bool) -> None:
-    _gated_forward[_grid(gate, 1024)](
+def glu(gate: Tensor, up: Tensor, out: Tensor, tanh: bool) -> None:
+    _glu_forward[_grid(gate, 1024)](
         gate, up, out, gate.shape[1], gate.stride(0), out.stride(0), TANH=tanh, BLOCK=1024
     )
 
 
-def gated_backward(
+def glu_backward(
     grad: Tensor, gate: Tensor, up: Tensor, g_gate: Tensor, g_up: Tensor, tanh: bool
 ) -> None:
-    _gated_backward[_grid(gate, 1024)](
+    _glu_backward[_grid(gate, 1024)](
         grad, gate, up, g_gate, g_up, gate.shape[1],
         grad.stride(0), gate.stride(0), g_gate.stride(0), TANH=tanh, BLOCK=1024,
     )  # fmt: skip

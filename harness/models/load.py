@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from harness.config.schema import GgufPackageSource, ModelConfig, Precision, Quantization
 from harness.data.tokens import Codec
 from harness.errors import AdapterError, MissingError, RunError, UsageError
-from harness.host.machine import cpu_has_bf16, keep_freed_memory
+from harness.host.machine import keep_freed_memory
 from harness.models.complete import check_complete
 from harness.models.convert import ensure_converted
 from harness.models.coverage import TOLERATED, weights_of
+from harness.models.device import pick_device, pick_dtype
 from harness.models.families import (
     can_pack,
     expected_linears,
@@ -28,11 +29,10 @@ from harness.models.families import (
 )
 from harness.models.locate import Located
 from harness.models.packing import documents_share_rows
-from harness.models.quiet import quiet
+from harness.models.quiet import mute, quiet
 from harness.models.sanity import CONTEXT
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass
@@ -85,30 +85,6 @@ class Base:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
-def pick_device() -> torch.device:
-    """The first CUDA device where torch can use one, else the CPU."""
-    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-
-
-def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type that products are computed in. "auto": bf16 where the hardware has it.
-
-    float16 has no fast products on a CPU and needs loss scaling: there it is computed in float32,
-    which holds every float16 value.
-    """
-    if precision == "auto":
-        if device.type == "cuda":
-            return (
-                torch.bfloat16
-                if torch.cuda.is_bf16_supported(including_emulation=False)
-                else torch.float16
-            )
-        return torch.bfloat16 if cpu_has_bf16() else torch.float32
-    if precision == "fp16" and device.type == "cpu":
-        return torch.float32
-    return DTYPES[precision]
-
-
 def load_base(
     config: ModelConfig,
     located: Located,
@@ -136,7 +112,8 @@ def load_base(
     with quiet():
         try:
             settings, mapping = text_config(AutoConfig.from_pretrained(path, **LOCAL))
-            tokenizer = AutoTokenizer.from_pretrained(path, **LOCAL)
+            with mute():
+                tokenizer = AutoTokenizer.from_pretrained(path, **LOCAL)
             tokenizer("<p>")  # settings of a wrong type fail here, not at the first row
             model, found = _model(
                 path,
@@ -180,7 +157,7 @@ def load_base(
         context=context_of(settings),
         origin=located.identity.get("repo") or os.path.abspath(path),
         revision=located.identity.get("revision"),
-        ends=_ends(model, tokenizer),
+        ends=declared_ends(model, tokenizer),
     )
     weights = weights_of(model)
     if weights.outside > TOLERATED:
@@ -245,9 +222,10 @@ def _model(path: str, **settings: Any) -> tuple[Any, dict[str, Any]]:
     return loaded
 
 
-def _ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """The ids that the model's generation settings declare to end an answer."""
-    declared = getattr(model.generation_config, "eos_token_id", None)
+def declared_ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """The ids that the model's generation settings declare to end an answer, beside the
+    tokenizer's end-of-text."""
+    declared = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = declared if isinstance(declared, list | tuple) else [declared]
     return tuple(
         sorted({i for i in ids if type(i) is int and i >= 0 and i != tokenizer.eos_token_id})

@@ -12,14 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config.schema import GgufPackageSource, HubSource, LocalSource, ModelConfig
+from harness.config.schema import (
+    GgufPackageSource,
+    HubSource,
+    LocalSource,
+    ModelConfig,
+    PluginSource,
+)
 from harness.data.identity import text_digest
-from harness.data.rows import one_line, shown
 from harness.errors import MissingError
 from harness.host.checksums import cached_seal
 from harness.host.files import digest
 from harness.host.machine import cache_dir, has_gpu, version_of
 from harness.host.paths import no_file, no_folder
+from harness.host.text import one_line, quoted
 from harness.hub import (
     cache_folder,
     cached_snapshot,
@@ -31,7 +37,8 @@ from harness.hub import (
     token,
     unfit,
 )
-from harness.models.folder import UnfitError, read_files, weight_files
+from harness.model_folder import UnfitError, read_files, weight_files
+from harness.models.plugins import missing_backend, plugin_identity
 
 CPU_PARAMETER_LIMIT = 2_000_000_000
 """Above this, training on a CPU takes days: weights so large need a GPU."""
@@ -77,8 +84,13 @@ def missing(model: ModelConfig, weights: str | None) -> str | None:
         fault = "no file of answers was given" if path is None else no_file(Path(path))
         if fault is None:
             return None
-        what = fault if path is None else f"{shown(path)} {fault}"
+        what = fault if path is None else f"{quoted(path)} {fault}"
         return f"model {model.name}: {what}; give one with --weights {model.name}=FILE.jsonl."
+    if isinstance(source, PluginSource):
+        if weights is not None:
+            return f"model {model.name} has no weights: leave out --weights {model.name}=…."
+        fault = missing_backend(source)
+        return None if fault is None else f"model {model.name}: {fault}"
     lacks: list[str] = []
     mends: list[str] = []
     folder = weights or (source.path if isinstance(source, LocalSource) else None)
@@ -208,6 +220,8 @@ def locate(model: ModelConfig, weights: str | None, *, verify: bool = False) -> 
         path = weights or source.path
         assert path is not None  # `missing` saw to it
         return Located(path, {"answers": text_digest(Path(path), "json")})
+    if isinstance(source, PluginSource):
+        return Located("", plugin_identity(source) | {"options": digest(source.options)})
     folder = weights or (source.path if isinstance(source, LocalSource) else None)
     if folder is not None:
         root = Path(folder).expanduser()

@@ -1,7 +1,7 @@
 """Whether documents can share a row of a loaded model: measured, not known from a list of names.
 
-Attention is kept apart by a mask. A layer that carries state along the row (a convolution, linear
-attention, a state-space layer) heeds no mask, and sees the document before its own.
+Attention is made block-diagonal by a mask. A layer that carries state along the row (a convolution,
+linear attention, a state-space layer) heeds no mask, and sees the document before its own.
 """
 
 from __future__ import annotations

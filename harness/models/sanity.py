@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.data.rows import one_line
 from harness.host.paths import no_file
-from harness.models.folder import UnfitError, weight_files
+from harness.host.text import one_line
+from harness.model_folder import UnfitError, weight_files
 
 TOLERANCE = 0.1  # of the registered parameters
 UNTOLD = 1_000_000  # parameters more or less that change no plan of memory or quantisation

@@ -9,16 +9,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness.data.rows import one_line, shown
 from harness.errors import UsageError
 from harness.host.paths import expanded, no_folder
-from harness.pipeline.answers import Answered, metrics_of, score_systems
+from harness.host.text import one_line, quoted, single_line, wrap
 from harness.pipeline.joining import join
-from harness.pipeline.places import check_out, publish
-from harness.pipeline.predictions import read
+from harness.pipeline.outputs import check_out, write_together
+from harness.pipeline.predictions import Predictions, read_predictions
 from harness.pipeline.score import SEED, clusters_said, versions
 from harness.pipeline.stored import StoredRun, open_run
-from harness.records import ARMS, Metric, Sample, SampleLoss, Scored, TextChoice
+from harness.records import Metric, Sample, SampleLoss, Scored, TextChoice
 from harness.reports import RunReport, comparison_csv, comparison_markdown
 from harness.reports.rows import (
     Column,
@@ -29,15 +28,13 @@ from harness.reports.rows import (
     score_columns,
 )
 from harness.reports.summary import reasons
-from harness.reports.text import single_line, wrap
-from harness.scorers import get, names
-from harness.stages.score import SYSTEMS
+from harness.scorers import get, metrics_of, names, score_systems
 from harness.statistics.paired import RESAMPLES
+from harness.systems import SYSTEMS, generating
 
 CSV, MARKDOWN = "comparison.csv", "comparison.md"
 _ROOT = Path("results", "compare")
-
-
+_NAMES = tuple(system.name for system in SYSTEMS)
 _PRINTED = ("base", "tuned", "joined", "clusters", "losses", "unscored")
 
 
@@ -46,7 +43,7 @@ class Side:
     """A or B as the command names it: a file of predictions, or one system of a run."""
 
     path: Path
-    answered: Answered
+    predictions: Predictions
     run: StoredRun | None = None
     system: str = ""
 
@@ -54,13 +51,13 @@ class Side:
     def short(self) -> str:
         """Its part of the default folder's name."""
         if self.run is None:
-            return self.answered.origin.model.replace("/", ".")
+            return self.predictions.origin.model.replace("/", ".")
         return self.run.name if self.system == "tuned" else f"{self.run.name}.{self.system}"
 
     @property
     def said(self) -> str:
         """What it is, for the table of facts."""
-        source = self.answered.source
+        source = self.predictions.source
         digest = f", sha256 {source['sha256'][:12]}" if "sha256" in source else ""
         kind = f"{self.system} of the run " if self.run else ""
         return f"{kind}{source['name']}, {source['rows']:,} samples{digest}"
@@ -79,7 +76,7 @@ def compare(
     """Score both again, compare B against A, and write comparison.csv and comparison.md.
 
     a, b: each a file of predictions, a run's folder (then its tuned arm), or FOLDER:SYSTEM
-    with a system of harness.stages.score.SYSTEMS. In the tables base is A and tuned is B.
+    with a system of harness.systems. In the tables base is A and tuned is B.
     scorers, text: unless given those of B's task, or A's, or all of ours on the raw text.
     out: results/compare/<A>-<B>. by_group: whether samples of one group are drawn together.
     Returns the report and the folder. Raises UsageError before anything is scored or written
@@ -89,7 +86,7 @@ def compare(
     run = next((side.run for side in reversed(sides) if side.run), None)
     folder = out or _ROOT / "-".join(side.short for side in sides)
     check_out(folder, (CSV, MARKDOWN), [side.path for side in sides if side.run is None])
-    joined = join(sides[0].answered, sides[1].answered)
+    joined = join(sides[0].predictions, sides[1].predictions)
     wanted = text or (run.text if run else "raw")
     chosen = get(scorers or (run.scorers if run else names()), wanted)
     losses, about_losses = _losses(sides, [sample.id for sample in joined.a])
@@ -98,11 +95,8 @@ def compare(
     systems = {"base": joined.a, "tuned": joined.b, "reference": _references(joined.a)}
     if sides[1].run:  # the floor of the adapter that is judged
         systems["nearest"] = sides[1].run.copied(joined.b)
-    found = score_systems(list(systems.values()), chosen)
-    scores = {
-        system: [one.scores for one in scored]
-        for system, scored in zip(systems, found, strict=True)
-    }
+    found = score_systems(systems, chosen)
+    scores = {system: [one.scores for one in scored] for system, scored in found.items()}
     columns = [*losses, *score_columns(metrics_of(chosen), scores)]
     origin = _origin(sides)
     facts = [
@@ -112,7 +106,7 @@ def compare(
         ("clusters", clusters_said(clusters, len(joined.a), by_group)),
         *([("losses", about_losses)] if about_losses else []),
         ("text scored", wanted),
-        ("unscored", _unscored(metrics_of(chosen), chain(*found[:2]))),
+        ("unscored", _unscored(metrics_of(chosen), chain(found["base"], found["tuned"]))),
         ("statistics", f"{RESAMPLES:,} resamples, seed {SEED}"),
         ("libraries", ", ".join(f"{k} {v}" for k, v in versions().items())),
     ]
@@ -126,12 +120,12 @@ def compare(
         rows=comparison_rows(columns, origin, clusters),
         facts=facts,
     )
-    about = f"Base is A, {sides[0].answered.name}; tuned is B, {sides[1].answered.name}."
+    about = f"Base is A, {sides[0].predictions.name}; tuned is B, {sides[1].predictions.name}."
     files = {
         folder / MARKDOWN: comparison_markdown([report], command, about).encode(),
         folder / CSV: comparison_csv(report.rows).encode(),
     }
-    publish(files)
+    write_together(files)
     return report, folder
 
 
@@ -155,7 +149,7 @@ def loss_table(
     same = [i for i in ids if i in a and i in b and a[i].bytes == b[i].bytes]
     if not same:
         return [], "not compared: no reference was measured to the same end in both runs"
-    columns = loss_columns({i: a[i] for i in same}, {i: b[i] for i in same}, ids)
+    columns = loss_columns({"base": {i: a[i] for i in same}, "tuned": {i: b[i] for i in same}}, ids)
     said = f"of {len(same):,} of {len(ids):,} references, those measured to the same end in both"
     if len(columns) == 1:
         said += "; the tokenizers differ, so that only bits_per_byte compares"
@@ -165,7 +159,7 @@ def loss_table(
 def _sides(a: str, b: str) -> tuple[Side, Side]:
     """Both sides; files of one name are told apart by their folders."""
     sides = (_side(a), _side(b))
-    if sides[0].answered.name != sides[1].answered.name:
+    if sides[0].predictions.name != sides[1].predictions.name:
         return sides
     return (_with_folder(sides[0]), _with_folder(sides[1]))
 
@@ -173,11 +167,10 @@ def _sides(a: str, b: str) -> tuple[Side, Side]:
 def _with_folder(side: Side) -> Side:
     if side.run:
         return side
-    parent, answered = side.path.absolute().parent.name, side.answered
-    origin = replace(answered.origin, model=f"{parent}/{answered.origin.model}")
-    return replace(
-        side, answered=replace(answered, name=f"{parent}/{answered.name}", origin=origin)
-    )
+    parent, given = side.path.absolute().parent.name, side.predictions
+    origin = replace(given.origin, model=f"{parent}/{given.origin.model}")
+    renamed = replace(given, name=f"{parent}/{given.name}", origin=origin)
+    return replace(side, predictions=renamed)
 
 
 def _side(text: str) -> Side:
@@ -186,17 +179,17 @@ def _side(text: str) -> Side:
     if no_folder(path) not in (None, "is not a folder"):
         head, colon, tail = text.rpartition(":")
         run = expanded(head)
-        if colon and tail in SYSTEMS and no_folder(run) is None:
+        if colon and tail in _NAMES and no_folder(run) is None:
             path, system = run, tail
         elif colon and no_folder(run) is None:
             raise UsageError(
-                f"{shown(text)}: a run has no answers of '{one_line(tail, 40)}'; "
-                f"known are {', '.join(SYSTEMS)}."
+                f"{quoted(text)}: a run has no answers of '{one_line(tail, 40)}'; "
+                f"known are {', '.join(_NAMES)}."
             )
     if no_folder(path) is None:
         stored = open_run(path)
         return Side(path, stored.answers(system), stored, system)
-    return Side(path, read(path))
+    return Side(path, read_predictions(path))
 
 
 def _references(samples: Sequence[Sample]) -> list[Sample]:
@@ -206,8 +199,8 @@ def _references(samples: Sequence[Sample]) -> list[Sample]:
 
 def _origin(sides: Sequence[Side]) -> Origin:
     """The table's columns: what both have in common, or "A → B"; of a run and a file the run's."""
-    origins = [side.answered.origin for side in sides]
-    runs = [side.answered.origin for side in sides if side.run] or origins
+    origins = [side.predictions.origin for side in sides]
+    runs = [side.predictions.origin for side in sides if side.run] or origins
 
     def both(values: Sequence[Any]) -> str:
         return " → ".join(dict.fromkeys(map(str, values)))
@@ -217,7 +210,7 @@ def _origin(sides: Sequence[Side]) -> Origin:
         task=both([origin.task for origin in runs]),
         recipe=both([origin.recipe for origin in runs]),
         seed=runs[-1].seed,
-        run=both([side.answered.name for side in sides]),
+        run=both([side.predictions.name for side in sides]),
     )
 
 
@@ -231,7 +224,8 @@ def _unscored(metrics: Iterable[Metric], scored: Iterable[Scored]) -> str:
 
 def _losses(sides: Sequence[Side], ids: Sequence[str]) -> tuple[list[Column], str]:
     """The loss columns of two arms of runs, and what to say of them; "" for anything else."""
-    arms = [(side.run, side.system) for side in sides if side.run and side.system in ARMS]
+    generated = {system.name for system in generating()}
+    arms = [(side.run, side.system) for side in sides if side.run and side.system in generated]
     if len(arms) < 2:
         return [], ""
     a, b = (run.losses(system) for run, system in arms)

@@ -10,15 +10,20 @@ from harness.data.hub import snapshot
 from harness.data.load import load
 from harness.data.prompt import render
 from harness.data.split import split
+from harness.executors.job import Job
 from harness.models.locate import is_converted
 from harness.pipeline.naming import asked, name_of
-from harness.pipeline.plan import Options, Run, plan_runs, stage_names
+from harness.pipeline.options import Options
+from harness.pipeline.plan import plan_runs
 from harness.pipeline.preflight import fetch, preflight
 from harness.pipeline.publishing import refuse
-from harness.pipeline.run import at_most, folder_of
+from harness.pipeline.run import at_most
+from harness.pipeline.selection import select
 from harness.records import Example
 from harness.runs.journal import Journal
+from harness.runs.run import Run
 from harness.runs.store import RunFolder
+from harness.stages import stage_names
 from harness.training.schedule import steps_per_epoch, total_steps
 
 CHARACTERS_A_TOKEN = 3.0
@@ -34,26 +39,28 @@ def dry_run(options: Options) -> str:
     Of each stage it asks what the run itself asks: whether it is done and whole, and whether an
     earlier run has it; a run of this very command that comes before is taken as done.
     """
-    preflight(options)
+    selection = select(options)
+    preflight(selection)
     name = name_of(options)
     lines: list[str] = []
-    fetch(options, lines.append, dry=True)
-    runs = plan_runs(options)
-    refuse(options.results, name, asked(options), *at_most(options, runs))
+    fetch(selection, lines.append, dry=True)
+    jobs = [Job(run, options.runs) for run in plan_runs(selection)]
+    refuse(options.results, name, asked(options), *at_most(options, jobs))
     earlier: set[tuple[str, ...]] = set()
-    for number, run in enumerate(runs, 1):
+    for number, job in enumerate(jobs, 1):
+        run = job.run
         lines += [
-            f"{number} of {len(runs)}: {run.label}",
-            *(f"  {line}" for line in _plan(run, options, earlier)),
+            f"{number} of {len(jobs)}: {run.label}",
+            *(f"  {line}" for line in _plan(job, earlier)),
         ]
         earlier.update((run.model.name, run.task.name, *each) for each in run.keys.items())
     lines.append(f"tables: {options.results / name}")
     return "\n".join(lines)
 
 
-def _plan(run: Run, options: Options, earlier: set[tuple[str, ...]]) -> list[str]:
+def _plan(job: Job, earlier: set[tuple[str, ...]]) -> list[str]:
     damage: list[str] = []
-    folder = folder_of(run, options.runs, damage.append)
+    run, folder = job.run, job.folder(damage.append)
     stages = _Stages.of(run, folder, earlier)
     place = [f"folder   {folder.path}", *(f"damaged  {line}" for line in damage)]
     if not (stages.taken or stages.made):
@@ -76,7 +83,7 @@ def _plan(run: Run, options: Options, earlier: set[tuple[str, ...]]) -> list[str
         f"samples  {len(parts.train):,} to train on, {len(parts.validation):,} to validate, "
         f"{len(asked):,} of {len(parts.test):,} held out to answer",
         f"steps    {_steps(recipe, steps)}",
-        f"tokens   about {tokens:,.0f} to train on, at most {answers:,} to generate for each arm",
+        f"tokens   about {tokens:,.0f} to train on, at most {answers:,} to generate by each system",
         f"disk     about {disk / 2**20:,.0f} MiB while it trains{_weights(run)}",
         f"cached   {', '.join(stages.cached) or 'nothing'}",
         *([f"taken    {', '.join(stages.taken)}: from an earlier run"] if stages.taken else []),

@@ -13,37 +13,35 @@ from pathlib import Path
 from harness.config.registry import Registry
 from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
 from harness.data.load import available
-from harness.data.rows import shown
 from harness.errors import UsageError
 from harness.host.console import COLUMNS
 from harness.host.machine import available_memory, cache_dir, cpu_has_bf16, has_gpu
 from harness.host.paths import no_folder
+from harness.host.text import quoted
 from harness.hub import reachable, token
 from harness.models.locate import missing
-from harness.pipeline.plan import environment
-from harness.runs.listing import runs_table
-from harness.scorers import describe, metric_names
-from harness.scorers import names as scorer_names
+from harness.pipeline.listing import runs_table
+from harness.runs.environment import environment
+from harness.scorers import Entry, entries
 
 
 def listing(kind: str, extra: Path | None, runs: Path, width: int = COLUMNS) -> str:
     """The entries of "models", "tasks", "recipes", "scorers" or "runs", a line each."""
     registry = Registry(extra)
     if kind == "runs" and (fault := no_folder(runs)) not in (None, "does not exist"):
-        raise UsageError(f"--runs {shown(runs)} {fault}; give a folder of runs.")
+        raise UsageError(f"--runs {quoted(runs)} {fault}; give a folder of runs.")
     if kind == "runs":
         # A file or a pipe takes every column.
         return runs_table(runs, width if sys.stdout.isatty() or width != COLUMNS else None)
     if kind == "scorers":
-        scorers = [row for name in scorer_names() for row in _scorer(name)]
-        return _columns([*scorers, _EVALUATE], width)
+        return _columns([row for entry in entries() for row in _scorer(entry)], width)
     read: dict[str, Callable[[str], ModelConfig | TaskConfig | RecipeConfig]] = {
         "models": registry.model,
         "tasks": registry.task,
         "recipes": registry.recipe,
     }
-    entries = [(name, read[kind](name).description) for name in registry.names(kind)]
-    return _columns(entries, width)
+    found = [(name, read[kind](name).description) for name in registry.names(kind)]
+    return _columns(found, width)
 
 
 def doctor(extra: Path | None, width: int = COLUMNS) -> str:
@@ -74,14 +72,14 @@ def doctor(extra: Path | None, width: int = COLUMNS) -> str:
 
 
 _LEAST = 24  # columns for the last one beside the others
-_EVALUATE = ("evaluate:NAME", "any metric of the evaluate library, by its name or a script's path")
 
 
-def _scorer(name: str) -> list[tuple[str, str]]:
+def _scorer(entry: Entry) -> list[tuple[str, str]]:
     """A scorer, and below it its metrics where they are not called as it is."""
-    metrics = metric_names(name)
-    rows = [(name, describe(name))]
-    return rows if metrics == (name,) else [*rows, ("", f"metrics: {', '.join(metrics)}")]
+    rows = [(entry.name, entry.summary)]
+    if entry.metrics in ((), (entry.name,)):
+        return rows
+    return [*rows, ("", f"metrics: {', '.join(entry.metrics)}")]
 
 
 def _fault(sentence: str | None, subject: str) -> str:

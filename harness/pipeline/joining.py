@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.data.rows import one_line
 from harness.errors import DataError
-from harness.pipeline.answers import Answered
+from harness.host.text import one_line
+from harness.pipeline.predictions import Predictions
 from harness.records import Sample
 
 
@@ -24,7 +24,7 @@ class Joined:
     how: str
 
 
-def join(a: Answered, b: Answered) -> Joined:
+def join(a: Predictions, b: Predictions) -> Joined:
     """Pair the samples by id where all of both have one, else by order.
 
     Both must have the same samples with equal references; prompts, assertions and groups may
@@ -48,7 +48,7 @@ def join(a: Answered, b: Answered) -> Joined:
     return Joined([x for x, _ in pairs], [y for _, y in pairs], taken, how)
 
 
-def _by_id(a: Answered, b: Answered) -> list[Sample]:
+def _by_id(a: Predictions, b: Predictions) -> list[Sample]:
     """The samples of B in the order of A."""
     found = {sample.id: sample for sample in b.samples}
     known = {sample.id for sample in a.samples}
@@ -72,7 +72,7 @@ def _missing(ids: Sequence[str]) -> str:
     return f"the id {first} is" if len(ids) == 1 else f"{len(ids):,} ids, the first {first}, are"
 
 
-def _agreed(x: Sample, y: Sample, a: Answered, b: Answered) -> tuple[Sample, Sample]:
+def _agreed(x: Sample, y: Sample, a: Predictions, b: Predictions) -> tuple[Sample, Sample]:
     name = f"'{one_line(x.id, 60)}'" + ("" if x.id == y.id else f" (there '{one_line(y.id, 60)}')")
     if x.reference != y.reference:
         raise DataError(
@@ -92,5 +92,5 @@ def _completed(own: Sample, other: Sample) -> Sample:
     return replace(own, prompt=own.prompt or other.prompt, assertions=assertions)
 
 
-def _of(answered: Answered) -> str:
-    return one_line(answered.name, 100)
+def _of(predictions: Predictions) -> str:
+    return one_line(predictions.name, 100)

@@ -1,20 +1,19 @@
-"""Reading a file of predictions: JSON lines, checked wholly before anything is scored."""
+"""Predictions to score: one system's answers, and how a file of them is read and checked."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
 from harness.data.local import MAX_BYTES
-from harness.data.rows import one_line, shown
 from harness.data.text_files import read_json_lines
 from harness.errors import DataError, UsageError
 from harness.host.files import file_digest
 from harness.host.paths import no_file
-from harness.pipeline.answers import Answered
+from harness.host.text import one_line, quoted
 from harness.records import Assertion, FinishReason, Sample
 from harness.reports.rows import Origin
 
@@ -27,7 +26,26 @@ _KINDS = {str: "a string", bool: "true or false", int: "a number", float: "a num
 }
 
 
-def read(path: Path) -> Answered:
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """One system's answers, a sample each, in order.
+
+    name:    what to call it: a file's name, or a run's folder and its arm.
+    groups:  a label a sample; samples of one group are near-duplicates, "" stands alone.
+    by_id:   whether every sample came with an id, so that it can be joined by it.
+    source:  what the answers are, as plain data: name, sha256, rows and the like.
+    origin:  the columns of the tables that tell where a run's answers come from.
+    """
+
+    name: str
+    samples: list[Sample]
+    groups: list[str]
+    by_id: bool
+    source: dict[str, Any]
+    origin: Origin
+
+
+def read_predictions(path: Path) -> Predictions:
     """The answers in a file, one JSON object a line; blank lines are passed over.
 
     prediction, reference: strings, needed.
@@ -39,48 +57,83 @@ def read(path: Path) -> Answered:
     Raises DataError, which names the line.
     """
     digest = _check(path)
+    samples, groups, by_id = _samples(read_json_lines(path), f"{quoted(path)} line")
+    if not samples:
+        raise DataError(f"{quoted(path)} holds no sample: give one JSON object a line.")
+    source = {"name": path.name, "sha256": digest, "rows": len(samples)}
+    origin = Origin(path.stem, "predictions", "as given", 0, path.name)
+    return Predictions(path.name, samples, groups, by_id, source, origin)
+
+
+def predictions_of(name: str, columns: Mapping[str, Iterable[Any] | None]) -> Predictions:
+    """The answers in lists, one value a sample, under the keys that a file's lines have.
+
+    name: what to call them. columns: None for a key that is not given; what a value may be
+    `read_predictions` says. Raises DataError, which names the sample, from 1 on.
+    """
+    lists: dict[str, list[Any]] = {}
+    for key, values in columns.items():
+        if values is None:
+            continue
+        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+            raise DataError(f"{name}: {key!r} is {_kind(values)}: give a list, a value a sample.")
+        lists[key] = list(values)
+    counts = {len(values) for values in lists.values()}
+    if len(counts) > 1:
+        told = ", ".join(f"{len(values):,} of {key!r}" for key, values in lists.items())
+        raise DataError(f"{name}: there are {told}: give one of each for every sample.")
+    rows = (dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True))
+    samples, groups, by_id = _samples(enumerate(rows, start=1), f"{name}: sample")
+    if not samples:
+        raise DataError(f"{name}: there is no sample: give one answer and reference at least.")
+    origin = Origin(name, "predictions", "as given", 0, name)
+    return Predictions(name, samples, groups, by_id, {"name": name, "rows": len(samples)}, origin)
+
+
+def _samples(rows: Iterable[tuple[int, Any]], place: str) -> tuple[list[Sample], list[str], bool]:
+    """The samples in numbered rows, their groups, and whether all came with an id.
+
+    place: what a row's number follows, as "'answers.jsonl' line". Raises DataError.
+    """
     samples: list[Sample] = []
     groups: list[str] = []
-    lines: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     given = 0
-    for number, row in read_json_lines(path):
-        where = f"{shown(path)} line {number}"
+    unit = place.rpartition(" ")[2]
+    for number, row in rows:
+        where = f"{place} {number}"
         if not isinstance(row, dict):
             raise DataError(f"{where} is {_kind(row)}: give one JSON object a line.")
         sample, group, has_id = _sample(row, number, where)
-        if sample.id in lines:
+        if sample.id in numbers:
             raise DataError(
-                f"{where} has the id '{one_line(sample.id)}' of line {lines[sample.id]}: "
+                f"{where} has the id '{one_line(sample.id)}' of {unit} {numbers[sample.id]}: "
                 "give each sample an id of its own."
             )
-        lines[sample.id] = number
+        numbers[sample.id] = number
         samples.append(sample)
         groups.append(group)
         given += has_id
-    if not samples:
-        raise DataError(f"{shown(path)} holds no sample: give one JSON object a line.")
-    source = {"name": path.name, "sha256": digest, "rows": len(samples)}
-    origin = Origin(path.stem, "predictions", "as given", 0, path.name)
-    return Answered(path.name, samples, groups, given == len(samples), source, origin)
+    return samples, groups, given == len(samples)
 
 
 def _check(path: Path) -> str:
     """SHA-256 of a regular file of bounded size. Raises DataError."""
     fault = no_file(path)
     if fault == "does not exist":
-        raise DataError(f"{shown(path)} does not exist: check the path.")
+        raise DataError(f"{quoted(path)} does not exist: check the path.")
     if fault:
-        raise DataError(f"{shown(path)} {fault}: give a JSONL file of predictions.")
+        raise DataError(f"{quoted(path)} {fault}: give a JSONL file of predictions.")
     if path.stat().st_size > MAX_BYTES:
         raise DataError(
-            f"{shown(path)} is larger than {MAX_BYTES >> 20} MiB, the most that is read: "
+            f"{quoted(path)} is larger than {MAX_BYTES >> 20} MiB, the most that is read: "
             "give a part of it."
         )
     try:
         return file_digest(path)
     except OSError as error:  # a disk that fails
         reason = one_line(error.strerror or error)
-        raise DataError(f"{shown(path)} cannot be read ({reason}): check the disk.") from None
+        raise DataError(f"{quoted(path)} cannot be read ({reason}): check the disk.") from None
 
 
 def _sample(row: Mapping[str, Any], number: int, where: str) -> tuple[Sample, str, bool]:
@@ -175,7 +228,7 @@ def _near(key: str, row: Mapping[str, Any]) -> str:
 
 
 def _kind(value: Any) -> str:
-    return _KINDS[type(value)]
+    return _KINDS.get(type(value)) or f"of the type {type(value).__name__}"
 
 
 def _shown(value: Any) -> str:

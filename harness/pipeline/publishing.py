@@ -1,8 +1,8 @@
 """The tables of a command, published together: a folder of their own in the folder of results.
 
     results/
-        NAME/            comparison.md, comparison.csv, predictions.csv, manifests.json, curves/,
-                         and command.json: what was asked for
+        NAME/            comparison.md, comparison.csv, systems.csv, predictions.csv,
+                         manifests.json, curves/ and command.json: what was asked for
         NAME.incomplete/ the same of a command some of whose runs are not done
         latest           a link to the NAME that was published last
         comparison.md    and its like: links to what stands there in latest/
@@ -25,16 +25,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config.registry import printable
 from harness.errors import BusyError, StorageError, UsageError
 from harness.host import exchange
 from harness.host.files import storing, sync_folder, write_atomic, write_json
 from harness.host.locks import hold, sign, signed
 from harness.host.paths import read_bytes
 from harness.host.temporary import TEMPORARY, remove
+from harness.host.text import quoted
 from harness.pipeline.naming import INCOMPLETE, LATEST
 
-FILES = ("comparison.md", "comparison.csv", "predictions.csv", "manifests.json")
+FILES = ("comparison.md", "comparison.csv", "predictions.csv", "manifests.json", "systems.csv")
 CURVES, COMMAND = "curves", "command.json"
 EARLIER = "earlier"
 PATIENCE = 60.0
@@ -142,8 +142,7 @@ def refuse(results: Path, name: str, asked: str, prompts: int | None, steps: int
         entries = {""}
     if entries and not {FILES[1], FILES[3]} <= entries:
         raise UsageError(
-            f"{printable(str(place))} is in the way and no folder of tables; give another name "
-            "with --name."
+            f"{quoted(place)} is in the way and no folder of tables; give another name with --name."
         )
     if _asked(place) == asked:
         return
@@ -156,7 +155,7 @@ def refuse(results: Path, name: str, asked: str, prompts: int | None, steps: int
         number = now[at]
         if number is not None and number < there[at]:
             raise UsageError(
-                f"{printable(str(place))} holds the tables of a larger run, {there[at]:,} {what}, "
+                f"{quoted(place)} holds the tables of a larger run, {there[at]:,} {what}, "
                 f"and this command has {number:,}: give another --name, or remove that folder."
             )
 

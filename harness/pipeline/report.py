@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.config.registry import printable
 from harness.errors import UsageError
 from harness.host.files import digest, json_text
-from harness.host.paths import read_bytes
+from harness.host.text import quoted
+from harness.pipeline.listing import state
 from harness.pipeline.naming import checked
-from harness.pipeline.plan import stage_names
-from harness.pipeline.preflight import writable
+from harness.pipeline.outputs import writable
 from harness.pipeline.publishing import FILES, Published, Tables, publish, refuse, size
 from harness.reports import (
     RunReport,
@@ -22,8 +21,10 @@ from harness.reports import (
     curves_svg,
     joined_predictions,
 )
-from harness.runs.listing import state
+from harness.reports.systems import systems_csv
 from harness.runs.store import RunFolder
+from harness.runs.view import RunView
+from harness.stages import stage_names
 from harness.stages.combine import combined_reports
 from harness.stages.report import run_report
 
@@ -60,9 +61,10 @@ def tables(
     complete = all(report.status == "done" for report in reports)
     rows = [row for report in reports for row in report.rows]
     manifests = [folder.manifest for folder in done]
+    views = [RunView(folder) for folder in done]
     alike = any(report.label for report in reports)
     predictions = joined_predictions(
-        (read_bytes(folder.path / "predictions.csv").decode() for folder in done),
+        (view.predictions() for view in views),
         [folder.path.name for folder in done] if alike else None,
     )
     texts = {
@@ -70,6 +72,7 @@ def tables(
         FILES[1]: comparison_csv(rows),
         FILES[2]: predictions,
         FILES[3]: json_text(manifests),
+        FILES[4]: systems_csv(row for view in views for row in view.systems()),
         **{each.picture: curves_svg(each.curves) for each in reports if each.curves is not None},
     }
     files = {path: text.encode("utf-8", "backslashreplace") for path, text in texts.items()}
@@ -90,7 +93,7 @@ def _opened(paths: Sequence[Path], say: Say) -> list[RunFolder]:
 
 def _finished(path: Path) -> RunFolder:
     if not path.is_dir():
-        raise UsageError(f"{printable(str(path))} is no folder: give a run's, as `list runs` says.")
+        raise UsageError(f"{quoted(path)} is no folder: give a run's, as `list runs` says.")
     damage: list[str] = []
     folder = RunFolder.open_existing(path, notice=damage.append)
     if folder.status != "done":

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.pipeline.answers import Answered, metrics_of, score_systems
-from harness.pipeline.places import check_out, publish
-from harness.pipeline.plan import environment
-from harness.pipeline.predictions import read
+from harness.pipeline.outputs import check_out, write_together
+from harness.pipeline.predictions import Predictions, read_predictions
 from harness.pipeline.stored import open_run
-from harness.records import Scored, TextChoice
+from harness.records import Metric, Scored, TextChoice
 from harness.reports.rows import clusters_of
 from harness.reports.summary import SummaryRow, summary_terminal, systems_terminal
-from harness.scorers import Chosen, get, names
-from harness.stages.score import SYSTEMS, score_row
+from harness.runs.environment import environment
+from harness.scorers import Chosen, get, metrics_of, names, score_systems
+from harness.stages.score import score_row
 from harness.statistics.paired import CONFIDENCE, RESAMPLES, describe_many
+from harness.systems import SYSTEMS
 
 SEED = 0
 SCORES, SUMMARY = "scores.jsonl", "summary.json"
 _ROOT = Path("results", "scores")
+_SYSTEMS = tuple(system.name for system in SYSTEMS)
 _UNUSED = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "datasets")
 
 
@@ -60,17 +61,17 @@ def score_predictions(
     *,
     by_group: bool = True,
 ) -> Table:
-    """Score the answers in a file of predictions (harness.pipeline.predictions.read).
+    """Score the answers in a file of predictions (harness.pipeline.predictions.read_predictions).
 
     scorers: names, None for all of ours. text: "raw" unless given. out: results/scores/<stem>.
     by_group: whether samples of one group are drawn together.
     Raises UsageError before anything is scored or written, StorageError.
     """
-    answered = read(path)
+    predictions = read_predictions(path)
     folder = out or _ROOT / path.stem
     check_out(folder, (SCORES, SUMMARY), [path])
     chosen = get(scorers or names(), text or "raw")
-    return _score({answered.name: answered}, [folder], chosen, text or "raw", by_group)
+    return _score({predictions.name: predictions}, [folder], chosen, text or "raw", by_group)
 
 
 def score_run(
@@ -88,12 +89,24 @@ def score_run(
     """
     run = open_run(path)
     folder = out or _ROOT / run.name
-    check_out(folder, [f"{system}/{name}" for system in SYSTEMS for name in (SCORES, SUMMARY)])
+    check_out(folder, [f"{system}/{name}" for system in _SYSTEMS for name in (SCORES, SUMMARY)])
     wanted = text or run.text
     chosen = get(scorers or run.scorers, wanted)
-    systems = {system: run.answers(system) for system in SYSTEMS}
-    folders = [folder / system for system in SYSTEMS]
+    systems = {system: run.answers(system) for system in _SYSTEMS}
+    folders = [folder / system for system in _SYSTEMS]
     return _score(systems, folders, chosen, wanted, by_group)
+
+
+def summary_rows(
+    metrics: Sequence[Metric], scored: Sequence[Scored], clusters: Sequence[Hashable] | None
+) -> list[SummaryRow]:
+    """A row a metric over all answers of a system. clusters: as `clusters_of` has them."""
+    columns = [[one.scores[metric.name] for one in scored] for metric in metrics]
+    summaries = describe_many(columns, clusters=clusters, resamples=RESAMPLES, seed=SEED)
+    return [
+        SummaryRow.of(metric, summary, scored)
+        for metric, summary in zip(metrics, summaries, strict=True)
+    ]
 
 
 def versions() -> dict[str, str]:
@@ -112,7 +125,7 @@ def clusters_said(clusters: Sequence[Any] | None, count: int, by_group: bool) ->
 
 
 def _score(
-    systems: dict[str, Answered],
+    systems: dict[str, Predictions],
     folders: list[Path],
     chosen: Sequence[Chosen],
     text: TextChoice,
@@ -121,20 +134,16 @@ def _score(
     first = next(iter(systems.values()))
     clusters = clusters_of(first.groups) if by_group else None
     metrics = metrics_of(chosen)
-    scored = score_systems([answered.samples for answered in systems.values()], chosen)
+    scored = score_systems({name: each.samples for name, each in systems.items()}, chosen)
     files: dict[Path, bytes] = {}
     rows: dict[str, list[SummaryRow]] = {}
-    for (system, answered), found, folder in zip(systems.items(), scored, folders, strict=True):
-        columns = [[one.scores[metric.name] for one in found] for metric in metrics]
-        summaries = describe_many(columns, clusters=clusters, resamples=RESAMPLES, seed=SEED)
-        rows[system] = [
-            SummaryRow.of(metric, summary, found)
-            for metric, summary in zip(metrics, summaries, strict=True)
-        ]
-        files[folder / SCORES] = _lines(answered, found)
+    for (system, predictions), folder in zip(systems.items(), folders, strict=True):
+        found = scored[system]
+        rows[system] = summary_rows(metrics, found, clusters)
+        files[folder / SCORES] = _lines(predictions, found)
         summary = {
             "metrics": {row.metric: row.to_json() for row in rows[system]},
-            "predictions": answered.source,
+            "predictions": predictions.source,
             "scores": {"name": SCORES, "sha256": sha256(files[folder / SCORES]).hexdigest()},
             "text": text,
             "confidence": CONFIDENCE,
@@ -144,12 +153,12 @@ def _score(
             "versions": versions(),
         }
         files[folder / SUMMARY] = _encoded(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    publish(files)
+    write_together(files)
     return Table(rows, clusters_said(clusters, len(first.samples), by_group), folders)
 
 
-def _lines(answered: Answered, scored: Sequence[Scored]) -> bytes:
-    rows = map(score_row, answered.samples, scored)
+def _lines(predictions: Predictions, scored: Sequence[Scored]) -> bytes:
+    rows = map(score_row, predictions.samples, scored)
     return _encoded(
         "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     )

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from harness.data.nearest import nearest
-from harness.data.rows import shown
 from harness.errors import UsageError
 from harness.host.links import refuse_links
 from harness.host.paths import no_file, no_folder
-from harness.pipeline.answers import Answered
-from harness.records import Arm, Example, Generation, Sample, SampleLoss, TextChoice
+from harness.host.text import quoted
+from harness.pipeline.predictions import Predictions
+from harness.records import Example, Generation, Sample, SampleLoss, TextChoice
 from harness.reports.rows import Origin
 from harness.runs.store import RunFolder
-from harness.stages.context import read_jsonl
-from harness.stages.score import sample_of, written_references
+from harness.runs.view import RunView
+from harness.stages.score import sample_of
+from harness.systems import SYSTEMS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StoredRun:
     """A run whose prompts and answers are to be read. scorers, text: what its task asked for."""
 
@@ -32,26 +34,29 @@ class StoredRun:
     def name(self) -> str:
         return self.folder.path.name
 
-    def answers(self, system: str) -> Answered:
-        """The answers of a system (harness.stages.score.SYSTEMS) to the prompts that were asked.
+    @cached_property
+    def view(self) -> RunView:
+        return RunView(self.folder)
+
+    def answers(self, system: str) -> Predictions:
+        """The answers of a system (of harness.systems.SYSTEMS) to the prompts that were asked.
 
         Raises UsageError where the run has not come so far.
         """
-        examples = self._examples("test")
+        self.need("prepare")
+        examples = self.view.examples("test")
         facts: dict[str, Any] = {"name": self.folder.label, "system": system}
         generations: dict[str, Generation] = {}
-        if system in get_args(Arm):
-            self._need(f"generate-{system}")
-            relative = f"generations/{system}.jsonl"
-            rows = read_jsonl(self.folder.path / relative)
-            generations = {row["id"]: Generation(**row) for row in rows}
+        (found,) = (each for each in SYSTEMS if each.name == system)
+        if found.texts is None:
+            self.need(f"generate-{system}")
+            generations = self.view.generations(system)
             texts = [generations[example.id].text for example in examples]
+            relative = self.view.files.generations(system).relative_to(self.folder.path)
             entry = self.folder.manifest["stages"][f"generate-{system}"]
-            facts["sha256"] = entry["files"][relative]
-        elif system == "reference":
-            texts = written_references(self.folder.path, examples)
+            facts["sha256"] = entry["files"][relative.as_posix()]
         else:
-            texts = [example.target for example in self._nearest(examples)]
+            texts = found.texts(self.view)
         samples = [
             sample_of(example, text, generations.get(example.id))
             for example, text in zip(examples, texts, strict=True)
@@ -62,38 +67,28 @@ class StoredRun:
             manifest["model"], manifest["task"], manifest["recipe"], manifest["seed"], self.name
         )
         name = f"{self.name}:{system}"
-        return Answered(name, samples, groups, True, facts | {"rows": len(samples)}, origin)
+        return Predictions(name, samples, groups, True, facts | {"rows": len(samples)}, origin)
 
     def copied(self, samples: Sequence[Sample]) -> list[Sample]:
         """The same samples, each answered by the training answer whose prompt is nearest."""
         examples = [Example(sample.id, sample.prompt, "") for sample in samples]
         return [
             replace(sample, prediction=near.target, finish_reason="stop")
-            for sample, near in zip(samples, self._nearest(examples), strict=True)
+            for sample, near in zip(
+                samples, nearest(examples, self.view.examples("train")), strict=True
+            )
         ]
 
     def losses(self, system: str) -> dict[str, SampleLoss] | None:
-        """Each reference's loss under an arm; None where that was not measured."""
-        if not self._has(f"measure-{system}"):
-            return None
-        rows = read_jsonl(self.folder.path / "losses" / f"{system}.jsonl")
-        return {row["id"]: SampleLoss(**row) for row in rows}
-
-    def _examples(self, part: str) -> list[Example]:
-        self._need("prepare")
-        rows = read_jsonl(self.folder.path / "data" / f"{part}.jsonl")
-        if part == "test":
-            rows = rows[: self.folder.identity["limit"]]
-        return [Example.from_json(row) for row in rows]
-
-    def _nearest(self, examples: list[Example]) -> list[Example]:
-        return nearest(examples, self._examples("train"))
+        """Each reference's loss under a system; None where that was not measured."""
+        return self.view.likelihoods(system) if self._has(f"likelihood-{system}") else None
 
     def _has(self, stage: str) -> bool:
         entry = self.folder.stage(stage)
         return entry is not None and self.folder.is_done(stage, entry["key"])
 
-    def _need(self, stage: str) -> None:
+    def need(self, stage: str) -> None:
+        """Raise UsageError unless the stage is done and its files are whole."""
         if not self._has(stage):
             manifest, limit = self.folder.manifest, self.folder.identity["limit"]
             words = ["--models", manifest["model"], "--tasks", manifest["task"]]
@@ -110,22 +105,22 @@ def open_run(path: Path) -> StoredRun:
     """The run in the folder `path`. Raises UsageError where there is none, or a link in it."""
     if fault := no_folder(path):
         if fault != "is not a folder":
-            raise UsageError(f"{shown(path)} {fault}: give a run's folder, as `list runs` says.")
+            raise UsageError(f"{quoted(path)} {fault}: give a run's folder, as `list runs` says.")
         raise UsageError(
-            f"{shown(path)} is a file: give a run's folder, or a file of predictions with "
+            f"{quoted(path)} is a file: give a run's folder, or a file of predictions with "
             "--predictions."
         )
     refuse_links(path)
     if fault := no_file(path / "manifest.json"):
         has = "has no manifest.json" if fault == "does not exist" else f"manifest.json {fault}"
-        where = shown(path) if fault == "does not exist" else f"{shown(path)}: its"
+        where = quoted(path) if fault == "does not exist" else f"{quoted(path)}: its"
         raise UsageError(f"{where} {has}: give a run's folder, as `list runs` says.")
     try:
         # No notices: they speak of making again what is damaged.
         folder = RunFolder.open_existing(path, notice=lambda _: None)
     except UsageError:
         raise UsageError(
-            f"{shown(path)}: its manifest.json is damaged; finish the run with the command that "
+            f"{quoted(path)}: its manifest.json is damaged; finish the run with the command that "
             "began it, or give another."
         ) from None
     task = folder.identity["task"]

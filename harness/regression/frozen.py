@@ -76,11 +76,11 @@ def measure(samples: Sequence[Sample], pairs: Path) -> Frozen:
     scorers = {}
     for chosen in raw:
         scorer = chosen.scorer
-        signatures = {metric.name: metric.signature for metric in scorer.metrics}
+        signatures = {metric.name: str(metric.signature) for metric in scorer.metrics}
         scorers[scorer.name] = {"version": scorer.version, "signatures": signatures}
     # A scorer of the raw answer only says so in its signatures.
     chosen_too = get(frozen_scorers(), "extracted")
-    follows = [c for c in chosen_too if any("text:extracted" in m.signature for m in c.metrics)]
+    follows = [c for c in chosen_too if any(m.signature.text == "extracted" for m in c.metrics)]
     found: dict[str, Any] = {}
     for sample, scored in zip(samples, _scored(samples, raw), strict=True):
         given = {key: value for key, value in asdict(sample).items() if key != "id"}

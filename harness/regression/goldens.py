@@ -28,16 +28,8 @@ from harness.records import Assertion, Sample, Scored
 from harness.regression.expressions import evaluate
 
 KINDS = (
-    "perfect",
-    "zero",
-    "partial",
-    "empty",
-    "white_space",
-    "script",
-    "reordered",
-    "duplicated",
-    "cut_off",
-    "hostile",
+    *("perfect", "zero", "partial", "empty", "white_space", "script", "reordered", "duplicated"),
+    *("cut_off", "hostile"),
 )
 TOLERANCE = 1e-12  # relative, beyond 1; the last bits of a formula depend on its order
 UNSCORED = "unscored: "

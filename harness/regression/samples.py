@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data.rows import shown
 from harness.errors import DataError
 from harness.host.paths import no_file
+from harness.host.text import quoted
 from harness.records import ARMS
 from harness.reports.csv_file import cell, csv_line, unescape_formula
 
@@ -81,7 +81,7 @@ def _read(path: Path, texts: list[str], digested: bool) -> Runs:
 
 def _rows(path: Path, wanted: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     if fault := no_file(path):
-        raise DataError(f"{shown(path)} {fault}; write it again, or move it away.")
+        raise DataError(f"{quoted(path)} {fault}; write it again, or move it away.")
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             reader = csv.DictReader(lines, strict=True)

@@ -79,7 +79,7 @@ def _cross_entropy() -> Subject:
         import torch
     except ImportError:
         raise Absent("torch is not installed") from None
-    from harness.training import cross_entropy
+    from harness.decoder import cross_entropy
 
     def found(case: Case) -> Scored:
         given = case.inputs

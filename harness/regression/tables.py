@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 
-from harness.data.rows import one_line, shown
 from harness.errors import DataError, UsageError
 from harness.host.files import write_atomic
 from harness.host.paths import no_file
+from harness.host.temporary import remove
+from harness.host.text import one_line, quoted
 from harness.records import ARMS
 from harness.regression.samples import (
     RunKey,
@@ -85,7 +86,7 @@ def freeze(results: Table, baseline: Path) -> list[Path]:
     write_atomic(baseline, comparison_csv(results.rows.values()))
     beside = _beside(baseline)
     if results.samples is None:
-        beside.unlink(missing_ok=True)  # of another run
+        remove(beside)  # of another run
         return [baseline]
     write_atomic(beside, samples_text(results.samples))
     return [baseline, beside]
@@ -212,13 +213,13 @@ def _changed(run: RunKey, old: dict[str, SampleScores], new: dict[str, SampleSco
 
 def _rows(path: Path, option: str) -> dict[RowKey, ComparisonRow]:
     if fault := no_file(path):
-        raise UsageError(f"{option} {shown(path)} {fault}; give a comparison.csv.")
+        raise UsageError(f"{option} {quoted(path)} {fault}; give a comparison.csv.")
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:  # a disk that fails
-        raise UsageError(f"{option} {shown(path)}: {error.strerror}; check the disk.") from None
+        raise UsageError(f"{option} {quoted(path)}: {error.strerror}; check the disk.") from None
     except UnicodeDecodeError:
-        raise DataError(f"{shown(path)} is not UTF-8 text; give a comparison.csv.") from None
+        raise DataError(f"{quoted(path)} is not UTF-8 text; give a comparison.csv.") from None
     return {
         (row.model, row.task, row.recipe, str(row.seed), row.metric): row
         for row in parse_comparison_csv(text, one_line(path, 300))

@@ -10,8 +10,8 @@ from dataclasses import fields
 from typing import Any
 
 from harness.errors import DataError
+from harness.host.text import printable, single_line
 from harness.reports.comparison import ALL_SEEDS, COLUMNS, FURTHER, ComparisonRow
-from harness.reports.text import printable, single_line
 
 _QUOTED = re.compile(r'[",\r\n]|^[ \t]|[ \t]$')
 _FORMULA = frozenset("=+-@＝＋－＠")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harness.host.text import display_width, pad, single_line
 from harness.reports.comparison import (
     Group,
     RunReport,
@@ -20,7 +21,6 @@ from harness.reports.comparison import (
 )
 from harness.reports.formats import format_curve
 from harness.reports.tables import Cell, Table, comparison_table, kind_table
-from harness.reports.text import display_width, pad, single_line
 
 _PAD_LIMIT = 48
 _PUNCTUATION = re.compile(r"[\\`*~\[\]|$]|(?<![^ ])#")

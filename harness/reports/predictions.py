@@ -8,8 +8,8 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.host.text import ELLIPSIS
 from harness.reports.csv_file import cell, csv_line
-from harness.reports.text import ELLIPSIS
 
 # Python's csv reader stops at 131,072 characters, spreadsheets at 32,767 a cell.
 CELL_LIMIT = 30_000
@@ -17,7 +17,7 @@ CELL_LIMIT = 30_000
 _WHOLE_TEXT = {
     "prompt": "data/",
     "reference": "data/",
-    "reference_written": "losses/written.jsonl",
+    "reference_written": "likelihoods/written.jsonl",
     "base": "generations/base.jsonl",
     "tuned": "generations/tuned.jsonl",
     "base_extracted": "scores/base.jsonl",

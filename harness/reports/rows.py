@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.records import Direction, Metric, SampleLoss
+from harness.records import Metric, SampleLoss
 from harness.reports import ComparisonRow, KindRow
 from harness.reports.comparison import ALL_SEEDS
-from harness.statistics.paired import Comparison, Link, Pairs, compare_many, holm, mean
+from harness.reports.systems import SystemRow
+from harness.scorers.likelihood import LIKELIHOOD_METRICS
+from harness.statistics.paired import (
+    Comparison,
+    Link,
+    Pairs,
+    compare_many,
+    describe_many,
+    holm,
+    mean,
+)
 from harness.statistics.seeds import combine
 
 Values = list[float | None]
@@ -36,13 +46,15 @@ class Column:
             return values
         return [None if v is None else _exp(v) for v in values]
 
-    def pairs(self, chosen: Sequence[int] | None = None) -> Pairs:
-        """Both arms, on the prompts at the positions `chosen` (None: all)."""
-        base, tuned, weights = self.values["base"], self.values["tuned"], self.weights
+    def pairs(
+        self, chosen: Sequence[int] | None = None, a: str = "base", b: str = "tuned"
+    ) -> Pairs:
+        """Systems A and B, on the prompts at the positions `chosen` (None: all)."""
+        one, other, weights = self.values[a], self.values[b], self.weights
         if chosen is not None:
-            base, tuned = [base[i] for i in chosen], [tuned[i] for i in chosen]
+            one, other = [one[i] for i in chosen], [other[i] for i in chosen]
             weights = weights and [weights[i] for i in chosen]
-        return Pairs(base, tuned, self.metric.direction, self.metric.binary, weights, self.link)
+        return Pairs(one, other, self.metric.direction, self.metric.binary, weights, self.link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,61 +89,34 @@ def score_columns(
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _LossMetric:
-    name: str
-    direction: Direction
-    unit: str
-    weight: Callable[[SampleLoss], int]
-    value: Callable[[SampleLoss], float]
-    link: Link = "identity"
-    by_token: bool = True
-
-
-_LOSSES = (
-    _LossMetric(
-        "cross_entropy", "lower", "nats/token", lambda s: s.tokens, lambda s: s.nll / s.tokens
-    ),
-    _LossMetric(
-        "perplexity", "lower", "1/p", lambda s: s.tokens, lambda s: s.nll / s.tokens, "exp"
-    ),
-    _LossMetric(
-        "bits_per_byte",
-        "lower",
-        "bits/byte",
-        lambda s: s.bytes,
-        lambda s: s.nll / math.log(2) / s.bytes,
-        by_token=False,
-    ),
-    _LossMetric(
-        "token_accuracy", "higher", "share", lambda s: s.tokens, lambda s: s.correct / s.tokens
-    ),
-)
-
-
 def loss_columns(
-    base: Mapping[str, SampleLoss], tuned: Mapping[str, SampleLoss], ids: Sequence[str]
+    losses: Mapping[str, Mapping[str, SampleLoss]], ids: Sequence[str]
 ) -> list[Column]:
     """Cross-entropy and its kin, weighted by tokens (or bytes): the figure is the corpus'.
 
-    perplexity is exp of the corpus' cross-entropy. Where the arms count a reference's tokens
-    differently (two tokenizers) a number a token compares nothing: bits_per_byte alone is left.
+    losses: of each system, by prompt. perplexity is exp of the corpus' cross-entropy. Where systems
+    count a reference's tokens differently (two tokenizers) a number a token compares nothing:
+    bits_per_byte alone is left.
     """
-    same = all(base[i].tokens == tuned[i].tokens for i in ids if i in base and i in tuned)
+    first = next(iter(losses.values()))
+    same = all(
+        first[i].tokens == other[i].tokens
+        for other in losses.values()
+        for i in ids
+        if i in first and i in other
+    )
     columns = []
-    for loss in _LOSSES:
+    for loss in LIKELIHOOD_METRICS:
         if loss.by_token and not same:
             continue
         values: dict[str, Values] = {
-            arm: [
+            system: [
                 loss.value(found[i]) if i in found and loss.weight(found[i]) else None for i in ids
             ]
-            for arm, found in (("base", base), ("tuned", tuned))
+            for system, found in losses.items()
         }
-        weights = [float(loss.weight(base[i])) if i in base else 0.0 for i in ids]
-        signature = f"{loss.name}|of:reference|unit:{loss.unit}|mean:corpus|v1"
-        metric = Metric(loss.name, loss.direction, signature)
-        columns.append(Column(metric, values, weights, loss.link))
+        weights = [float(loss.weight(first[i])) if i in first else 0.0 for i in ids]
+        columns.append(Column(loss.metric, values, weights, loss.link))
     return columns
 
 
@@ -156,6 +141,44 @@ def combined_rows(
     ]
     origin = Origin(origin.model, origin.task, origin.recipe, ALL_SEEDS, origin.run)
     return _rows(seeds[0], compared, origin)
+
+
+def system_rows(
+    columns: Sequence[Column],
+    systems: Sequence[str],
+    origin: Origin,
+    clusters: Sequence[Hashable] | None,
+) -> list[SystemRow]:
+    """A row a system and metric: its mean, and its difference to A and to B; p not adjusted."""
+    rows = []
+    for system in systems:
+        own = [column for column in columns if system in column.values]
+        means = describe_many(
+            [column.values[system] for column in own],
+            weights=[column.weights for column in own],
+            links=[column.link for column in own],
+            clusters=clusters,
+        )
+        to_a, to_b = (
+            compare_many([column.pairs(a=other, b=system) for column in own], clusters=clusters)
+            if own and other != system
+            else [None] * len(own)
+            for other in ("base", "tuned")
+        )
+        for column, found, a, b in zip(own, means, to_a, to_b, strict=True):
+            rows.append(
+                SystemRow(
+                    *(origin.model, origin.task, origin.recipe, origin.seed, system),
+                    *(column.metric.name, column.metric.direction, found.n),
+                    len(column.values[system]) - found.n,
+                    *(found.mean, found.ci_low, found.ci_high),
+                    *((None,) * 4 if a is None else (a.delta, a.ci_low, a.ci_high, a.p_value)),
+                    *((None,) * 4 if b is None else (b.delta, b.ci_low, b.ci_high, b.p_value)),
+                    str(column.metric.signature),
+                    origin.run,
+                )
+            )
+    return rows
 
 
 def kind_rows(
@@ -215,7 +238,7 @@ def _rows(
             losses=found.losses,
             reference=mean(column.values.get("reference", [])),
             nearest=mean(column.values.get("nearest", [])),
-            signature=column.metric.signature,
+            signature=str(column.metric.signature),
             run=origin.run,
             reference_as_given=mean(column.values.get("reference_as_given", [])),
         )

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.host.text import single_line, wrap
 from harness.records import Direction, Metric, Scored
 from harness.reports.formats import MISSING, decimals_for, format_count, format_number
 from harness.reports.tables import ARROWS, Cell, Column, Table
 from harness.reports.terminal import table_lines
-from harness.reports.text import single_line, wrap
 from harness.statistics.paired import Summary
 
 _REASONS = 12  # of unscored numbers, printed at most
@@ -63,7 +63,7 @@ class SummaryRow:
             summary.ci_low,
             summary.ci_high,
             metric.direction,
-            metric.signature,
+            str(metric.signature),
             dict(sorted(notes.items(), key=lambda pair: (-pair[1], pair[0]))),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.host.text import single_line
 from harness.reports.comparison import ComparisonRow, Group, KindRow, best_arm, is_significant
 from harness.reports.formats import (
     decimals_for,
@@ -13,7 +14,6 @@ from harness.reports.formats import (
     format_number,
     format_p_value,
 )
-from harness.reports.text import single_line
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 STAR = "*"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.host.text import clip, display_width, pad, single_line, wrap
 from harness.reports.comparison import (
     ComparisonRow,
     Group,
@@ -17,7 +18,6 @@ from harness.reports.comparison import (
 )
 from harness.reports.formats import decimals_for, format_number
 from harness.reports.tables import STAR, Cell, Table, comparison_table
-from harness.reports.text import clip, display_width, pad, single_line, wrap
 
 _GAP = "  "
 _INDENT = "  "

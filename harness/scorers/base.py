@@ -1,4 +1,4 @@
-"""What a scorer is, and how a number's signature is written."""
+"""What a scorer is, and how it says what its metrics are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from harness.records import Metric, Sample
+from harness.records import UNCHOSEN, Direction, Metric, Sample, Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +24,21 @@ class Scorer(ABC):
     """A pure function from one sample to named numbers.
 
     name:    what a task's file calls it.
+    summary: one line about it, for `harness list scorers`.
     version: raised whenever a number of it may change; it ends every signature.
     metrics: what `score` returns, in the order of the tables.
     in_worker: whether `score` may be called in a worker process, sample by sample; else
              `score_many` is called here with all samples at once.
+    limit_memory: whether such a process may have 4 GiB of address space only; not for what
+             loads a model.
     """
 
     name: str
+    summary: ClassVar[str] = ""
     version: int
     metrics: tuple[Metric, ...]
     in_worker: ClassVar[bool] = True
+    limit_memory: ClassVar[bool] = True
 
     @abstractmethod
     def score(self, sample: Sample) -> dict[str, Value]:
@@ -56,11 +61,21 @@ class Scorer(ABC):
         """Load what scoring needs. Raises MissingError or UsageError where that is not there."""
 
 
-def signature(metric: str, version: int, *, raw: bool = False, **settings: str) -> str:
-    """`rougeL|tok:rouge-score|stem:no|text:{text}|v1`: what was computed, as sacrebleu prints it.
+def metric(
+    name: str,
+    direction: Direction,
+    version: int,
+    *,
+    binary: bool = False,
+    raw: bool = False,
+    **settings: str,
+) -> Metric:
+    """A metric whose signature reads `rougeL|tok:rouge-score|stem:no|text:{text}|v1`.
 
-    "{text}" is filled in where the scorer is chosen: raw, the answer as generated, fences and
-    chat included, or extracted (harness.scorers.text.extract). raw: always the first.
+    settings: everything that changes the number, in this order. raw: it is of the answer as
+    generated, fences and chat included; else the task says whether of that or of what
+    harness.scorers.text.extract takes out of it.
     """
-    parts = [f"{key}:{value}" for key, value in settings.items()]
-    return "|".join([metric, *parts, "text:raw" if raw else "text:{text}", f"v{version}"])
+    text = "raw" if raw else UNCHOSEN
+    signature = Signature(name, tuple(settings.items()), text, version)
+    return Metric(name, direction, signature, binary)

@@ -1,1 +1,27 @@
-"""The stages of a run, one file each: what they read and write in its folder."""
+"""The stages of a run, one file each: what each reads, makes and is made by."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.runs.stage import Stage
+
+
+@cache
+def stages() -> tuple[Stage, ...]:
+    """All of them, in order: prepare, train, each system's generate and likelihood, score, compare.
+
+    None imports torch before it is made.
+    """
+    from harness.stages import compare, generate, likelihood, prepare, score, train
+    from harness.systems import generating
+
+    answered = (make(each) for each in generating() for make in (generate.stage, likelihood.stage))
+    return (prepare.STAGE, train.STAGE, *answered, score.STAGE, compare.STAGE)
+
+
+def stage_names() -> list[str]:
+    """Their names, in order."""
+    return [stage.name for stage in stages()]

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.records import Example, Metric
+from harness.records import Example, Metric, Signature
 from harness.reports import ComparisonRow, RunReport
 from harness.reports.comparison import ALL_SEEDS
 from harness.reports.rows import Origin, clusters_of, combined_rows
 from harness.runs.store import RunFolder
+from harness.runs.view import RunView
+from harness.scorers import LIKELIHOOD
 from harness.stages.compare import columns_of
-from harness.stages.context import read_jsonl
-
-_OF_LOSSES = "|of:reference|"  # in the signature of a metric that is no scorer's
 
 
 def combined_reports(
@@ -40,7 +39,8 @@ def _combined(
     folders: Sequence[RunFolder], reports: Sequence[RunReport], say: Callable[[str], None]
 ) -> RunReport:
     first = folders[0]
-    prompts = [_prompts(folder) for folder in folders]
+    views = [RunView(folder) for folder in folders]
+    prompts = [view.examples("test") for view in views]
     names = " ".join(folder.path.name for folder in folders)
     origin = Origin(first.model, first.task, first.recipe, ALL_SEEDS, names)
     seeds = ", ".join(str(folder.seed) for folder in folders)
@@ -50,13 +50,13 @@ def _combined(
         say(f"{first.model} on {first.task}, {first.recipe}, seeds {seeds}: {said}")
     else:
         said = "prompts and seeds crossed, both random; Student's interval and p-value"
-        # The losses' columns come by themselves.
+        # The likelihood's columns come by themselves.
         metrics = [
-            Metric(row.metric, row.direction, row.signature)
+            Metric(row.metric, row.direction, Signature.parse(row.signature))
             for row in reports[0].rows
-            if _OF_LOSSES not in row.signature
+            if row.metric not in LIKELIHOOD
         ]
-        columns = [columns_of(folder.path, metrics, prompts[0]) for folder in folders]
+        columns = [columns_of(view, metrics) for view in views]
         rows = combined_rows(columns, origin, clusters_of([each.group for each in prompts[0]]))
     return RunReport(
         model=origin.model,
@@ -68,11 +68,6 @@ def _combined(
         rows=rows,
         facts=[("seeds", f"{seeds}: {said}")],
     )
-
-
-def _prompts(folder: RunFolder) -> list[Example]:
-    rows = read_jsonl(folder.path / "data" / "test.jsonl")
-    return [Example.from_json(row) for row in rows[: folder.identity["limit"]]]
 
 
 def _differing(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from harness.host.files import write_atomic
-from harness.records import ARMS, Example, Metric, SampleLoss
+from harness.host.files import write_atomic, write_jsonl
+from harness.records import Example, Metric
 from harness.reports import PredictionRow, prediction_lines
 from harness.reports.rows import (
     Column,
@@ -17,67 +16,62 @@ from harness.reports.rows import (
     kind_rows,
     loss_columns,
     score_columns,
+    system_rows,
 )
-from harness.scorers import get
+from harness.runs.context import Context, stopwatch
+from harness.runs.run import Run
+from harness.runs.stage import Stage
+from harness.runs.view import RunView
+from harness.scorers import get, metrics_of
 from harness.scorers.text.extract import extract
-from harness.stages.context import Context, read_jsonl, stopwatch, write_jsonl
-from harness.stages.score import AS_GIVEN, SYSTEMS, written_references
 from harness.statistics.paired import RESAMPLES
+from harness.systems import AS_GIVEN, COMPARED, SYSTEMS, generating
+
+A, B = (system.name for system in COMPARED)
 
 
 def compare(context: Context) -> None:
-    """Write comparison.jsonl (rows), kinds.jsonl and predictions.csv."""
+    """Write comparison.jsonl and kinds.jsonl (rows), systems.jsonl and predictions.csv."""
     with stopwatch() as seconds:
-        run, examples = context.run, context.examples("test")
-        chosen = get(run.task.scorers, run.task.text)
-        metrics = [metric for scorer in chosen for metric in scorer.metrics]
-        columns = columns_of(context.folder.path, metrics, examples)
+        run, files = context.run, context.view.files
+        examples = context.view.examples("test")
+        columns = columns_of(context.view, metrics_of(get(run.task.scorers, run.task.text)))
         clusters = clusters_of([example.group for example in examples])
         origin = Origin(
             run.model.name, run.task.name, run.recipe.name, run.seed, context.folder.path.name
         )
         rows = comparison_rows(columns, origin, clusters)
         kinds = kind_rows(columns, [example.kind for example in examples], clusters)
-        files = [
-            write_jsonl(context.path("comparison.jsonl"), (row.to_json() for row in rows)),
-            write_jsonl(context.path("kinds.jsonl"), (row.to_json() for row in kinds)),
-            context.path("predictions.csv"),
+        systems = system_rows(columns, [each.name for each in SYSTEMS], origin, clusters)
+        made = [
+            write_jsonl(files.comparison, (row.to_json() for row in rows)),
+            write_jsonl(files.kinds, (row.to_json() for row in kinds)),
+            write_jsonl(files.systems, (row.to_json() for row in systems)),
+            files.predictions,
         ]
-        write_atomic(files[-1], "".join(_prediction_lines(context, examples, columns)))
+        write_atomic(files.predictions, "".join(_prediction_lines(context, examples, columns)))
         units = len(set(clusters)) if clusters else len(examples)
         facts = {"prompts": len(examples), "units": units, "resamples": RESAMPLES, "seed": 0}
-        context.publish("compare", files, facts, seconds())
+        context.publish("compare", made, facts, seconds())
 
 
-def columns_of(
-    folder: Path, metrics: Sequence[Metric], examples: Sequence[Example]
-) -> list[Column]:
-    """The losses that a run's folder holds and its scores by `metrics`, in the examples' order."""
-    ids = [example.id for example in examples]
-    losses = {
-        arm: {
-            row["id"]: SampleLoss(**row) for row in read_jsonl(folder / "losses" / f"{arm}.jsonl")
-        }
-        for arm in ARMS
-    }
-    scores = {}
-    for system in (*SYSTEMS, AS_GIVEN):
-        if system == AS_GIVEN and not (folder / "scores" / f"{system}.jsonl").exists():
-            continue
-        found = {r["id"]: r["scores"] for r in read_jsonl(folder / "scores" / f"{system}.jsonl")}
-        scores[system] = [found[i] for i in ids]
-    return [*loss_columns(losses["base"], losses["tuned"], ids), *score_columns(metrics, scores)]
+def columns_of(view: RunView, metrics: Sequence[Metric]) -> list[Column]:
+    """The log-likelihoods that a run's folder holds and its scores by `metrics`, in the order of
+    what is asked."""
+    ids = [example.id for example in view.examples("test")]
+    names = [*(system.name for system in SYSTEMS), AS_GIVEN]
+    scores = {name: found for name in names if (found := view.scores(name)) is not None}
+    losses = {system.name: view.likelihoods(system.name) for system in generating()}
+    return [*loss_columns(losses, ids), *score_columns(metrics, scores)]
 
 
 def _prediction_lines(
     context: Context, examples: Sequence[Example], columns: Sequence[Column]
 ) -> list[str]:
-    answers: dict[str, dict[str, Any]] = {
-        arm: {row["id"]: row for row in read_jsonl(context.path("generations", f"{arm}.jsonl"))}
-        for arm in ("base", "tuned")
-    }
-    written = written_references(context.folder.path, examples)
-    shown = {c.metric.name: {arm: c.shown(arm) for arm in ARMS} for c in columns}
+    view = context.view
+    base, tuned = (view.generations(name) for name in (A, B))
+    written = view.written_references()
+    shown = {c.metric.name: {name: c.shown(name) for name in (A, B)} for c in columns}
     run = context.run
     rows = [
         PredictionRow(
@@ -90,15 +84,15 @@ def _prediction_lines(
             prompt=example.prompt,
             reference=example.target,
             reference_written="" if written[i] == example.target else written[i],
-            base=answers["base"][example.id]["text"],
-            tuned=answers["tuned"][example.id]["text"],
-            base_extracted=_extracted(answers["base"][example.id]["text"]),
-            tuned_extracted=_extracted(answers["tuned"][example.id]["text"]),
-            prompt_cut=answers["base"][example.id]["cut"],
-            base_finish_reason=answers["base"][example.id]["finish_reason"],
-            tuned_finish_reason=answers["tuned"][example.id]["finish_reason"],
-            base_scores={name: values["base"][i] for name, values in shown.items()},
-            tuned_scores={name: values["tuned"][i] for name, values in shown.items()},
+            base=base[example.id].text,
+            tuned=tuned[example.id].text,
+            base_extracted=_extracted(base[example.id].text),
+            tuned_extracted=_extracted(tuned[example.id].text),
+            prompt_cut=base[example.id].cut,
+            base_finish_reason=base[example.id].finish_reason,
+            tuned_finish_reason=tuned[example.id].finish_reason,
+            base_scores={name: values[A][i] for name, values in shown.items()},
+            tuned_scores={name: values[B][i] for name, values in shown.items()},
         )
         for i, example in enumerate(examples)
     ]
@@ -109,3 +103,16 @@ def _extracted(text: str) -> str:
     """The text without chat and fence; nothing where that is the text itself."""
     found = extract(text)
     return "" if found == text else found
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    return {"run": [run.model.name, run.task.name, run.recipe.name, run.seed]}
+
+
+STAGE = Stage(
+    "compare",
+    compare,
+    lambda run: [__name__],
+    _inputs,
+    needs=("score", *(f"likelihood-{each.name}" for each in generating())),
+)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.data.tokens import Codec, TokenSample
+from harness.data.tokens import Codec, TokenSample, prompt_room, with_labels
 from harness.errors import RunError
 from harness.host.signals import check
-from harness.inference.engine import prompt_room
 from harness.models.load import Base
 from harness.records import Example
-from harness.stages.context import Context
+from harness.runs.context import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +34,18 @@ def encode(context: Context, base: Base, codec: Codec, longest: int) -> Encoded:
     Raises RunError where no training example is left, or an example cannot be encoded.
     """
     task = context.run.task
-    parts = {name: context.examples(name) for name in ("train", "validation", "test")}
+    parts = {name: context.view.examples(name) for name in ("train", "validation", "test")}
     train, validation = (
         [_sample(codec, example, longest) for example in parts[part]]
         for part in ("train", "validation")
     )
-    kept = [sample for sample in train if sample.scored_tokens > 0]
-    if not kept:
+    labelled = with_labels(train)
+    if not labelled:
         raise RunError(
             f"no training example of {task.name} has a token to learn from within "
             f"{longest} tokens; raise max_length in the recipe."
         )
-    cut, unlabelled = sum(sample.cut for sample in kept), len(train) - len(kept)
+    cut, unlabelled = sum(sample.cut for sample in labelled), len(train) - len(labelled)
     if unlabelled or cut:
         context.say(
             f"{task.name}: at {longest} tokens {cut} answers are cut, and {unlabelled} "
@@ -61,8 +60,7 @@ def encode(context: Context, base: Base, codec: Codec, longest: int) -> Encoded:
             f"the model's context of {base.context}"
         )
     _say_unwritable(context, codec, [*parts["train"], *parts["test"]])
-    with_labels = [sample for sample in validation if sample.scored_tokens > 0]
-    return Encoded(kept, with_labels, cut, unlabelled)
+    return Encoded(labelled, with_labels(validation), cut, unlabelled)
 
 
 def _sample(codec: Codec, example: Example, longest: int) -> TokenSample:

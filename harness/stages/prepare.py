@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from harness.data.identity import identity
+from harness.host.files import write_jsonl
 from harness.host.progress import Progress
-from harness.stages.context import Context, stopwatch, write_jsonl
+from harness.runs.context import Context, stopwatch
+from harness.runs.run import Run
+from harness.runs.stage import Stage
 
 
 def prepare(context: Context) -> None:
@@ -46,7 +52,7 @@ def prepare(context: Context) -> None:
         }
         parts_by_name = {"train": parts.train, "validation": parts.validation, "test": parts.test}
         files = [
-            write_jsonl(context.path("data", f"{part}.jsonl"), (e.to_json() for e in examples))
+            write_jsonl(context.view.files.examples(part), (e.to_json() for e in examples))
             for part, examples in parts_by_name.items()
         ]
         for what, count in {**loaded.skipped, **loaded.repaired}.items():
@@ -59,3 +65,16 @@ def prepare(context: Context) -> None:
         for note in notes:
             context.say(f"{run.task.name}: {note}")
         context.publish("prepare", files, facts, seconds())
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    task = run.task
+    return {
+        "source": identity(task, run.task_dir, run.data_path),
+        "data": task.data.model_dump(),
+        "columns": task.columns.model_dump() if task.columns else None,
+        "split": task.split.model_dump(),
+    }
+
+
+STAGE = Stage("prepare", prepare, code=lambda run: [__name__], inputs=_inputs)

@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-import subprocess
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from harness.reports import ComparisonRow, Curves, KindRow, RunReport
 from harness.runs.store import RunFolder
-from harness.stages.context import read_jsonl
+from harness.runs.view import RunView
 
 
 def run_report(folder: RunFolder, status: str, error: str | None) -> RunReport:
     """What to print of a run, from its folder alone; of one that is not done, its error only."""
-    done = status == "done"
+    view = RunView(folder)
+    said: dict[str, Any] = {}
+    if status == "done":
+        said = {
+            "rows": [ComparisonRow.from_json(row) for row in view.comparison()],
+            "kinds": [KindRow.from_json(row) for row in view.kinds()],
+            "caveats": _caveats(view),
+            "facts": _facts(view),
+            "measured": _measured(view),
+            "training": _curves(view),
+            "curves": _picture(view),
+        }
     return RunReport(
         model=folder.model,
         task=folder.task,
         recipe=folder.recipe,
         seed=folder.seed,
         run=folder.path.name,
-        status="diverged" if status == "diverged" else "done" if done else "failed",
+        status="done" if status == "done" else "diverged" if status == "diverged" else "failed",
         error=error,
-        rows=[ComparisonRow.from_json(r) for r in read_jsonl(folder.path / "comparison.jsonl")]
-        if done
-        else [],
-        kinds=[KindRow.from_json(r) for r in read_jsonl(folder.path / "kinds.jsonl")]
-        if done
-        else [],
-        caveats=_caveats(folder) if done else [],
-        facts=_facts(folder) if done else [],
-        measured=_measured(folder) if done else [],
-        training=_curves(folder) if done else {},
-        curves=_picture(folder) if done else None,
+        **said,
     )
 
 
-def _stage(folder: RunFolder, name: str) -> dict[str, Any]:
-    entry = folder.stage(name)
-    return entry["facts"] if entry else {}
-
-
-def _facts(folder: RunFolder) -> list[tuple[str, str]]:
-    identity = folder.identity
-    data, fit = _stage(folder, "prepare"), _stage(folder, "train")
+def _facts(view: RunView) -> list[tuple[str, str]]:
+    identity = view.folder.identity
+    data, fit = view.facts("prepare"), view.facts("train")
     near = data["contamination"]
     libraries = identity["weights"]["libraries"]
-    measured, answered = _stage(folder, "measure-base"), _stage(folder, "generate-base")
+    measured, answered = view.facts("likelihood-base"), view.facts("generate-base")
     facts = [
         ("weights", ", ".join(f"{k} {v[:12]}" for k, v in identity["weights"]["identity"].items())),
         ("data", f"{data['source']}, {data['rows']:,} rows, sha256 {data['digest'][:12]}"),
@@ -98,7 +91,7 @@ def _facts(folder: RunFolder) -> list[tuple[str, str]]:
             ),
         ]
     else:
-        facts.append(("training", "none: the answers are a script's"))
+        facts.append(("training", "none: there are no weights to train"))
     facts += [
         ("decoding", _decoding(identity["task"]["decoding"], fit, answered)),
         (
@@ -107,9 +100,9 @@ def _facts(folder: RunFolder) -> list[tuple[str, str]]:
             + _unscored(measured)
             + (f"; {measured['cut']:,} cut at the recipe's length" if measured["cut"] else ""),
         ),
-        ("statistics", _statistics(_stage(folder, "compare"))),
+        ("statistics", _statistics(view.facts("compare"))),
         ("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items())),
-        ("commit", folder.manifest["facts"].get("commit", "unknown")),
+        ("commit", view.folder.manifest["facts"].get("commit", "unknown")),
     ]
     return facts
 
@@ -125,20 +118,22 @@ def _unscored(measured: dict[str, Any]) -> str:
     return f"; {left:,} have no token within the context and are unscored" if left else ""
 
 
-def _caveats(folder: RunFolder) -> list[str]:
+def _caveats(view: RunView) -> list[str]:
     """What makes the numbers other than a reader would take them for."""
-    measured, answered = _stage(folder, "measure-base"), _stage(folder, "generate-base")
+    measured, answered = view.facts("likelihood-base"), view.facts("generate-base")
     said = []
     if cut := answered["cut"]:
         said.append(
             f"{cut:,} of {answered['asked']:,} prompts lost their beginning to the context."
         )
-    if lost := _stage(folder, "score")["unwritable"]:
+    if lost := view.facts("score")["unwritable"]:
         said.append(
             f"The tokenizer cannot write {lost:,} of {answered['asked']:,} references as they "
             "are; the ceiling is what it can write."
         )
-    if not measured["records"]:
+    if not measured["records"] and not view.facts("train").get("trained", True):
+        said.append("What answers gives no log-likelihoods, so the losses are unscored.")
+    elif not measured["records"]:
         said.append("No reference has a token within the context, so the losses are unscored.")
     return said
 
@@ -157,34 +152,34 @@ def _decoding(decoding: dict[str, Any], fit: dict[str, Any], answered: dict[str,
     return f"{how}, at most {most:,} new tokens{less}{cut}"
 
 
-def _measured(folder: RunFolder) -> list[tuple[str, str]]:
-    entries = folder.manifest["stages"]
+def _measured(view: RunView) -> list[tuple[str, str]]:
+    entries = view.folder.manifest["stages"]
     pairs = []
     for name, entry in entries.items():
         rate = entry["facts"].get("measured", {}).get("tokens_per_second")
         text = f"{entry['seconds']:.1f} s"
         pairs.append((name, f"{text} ({rate:,.0f} tokens/s)" if rate else text))
-    if peak := _stage(folder, "train").get("measured", {}).get("peak_memory_bytes"):
+    if peak := view.facts("train").get("measured", {}).get("peak_memory_bytes"):
         pairs.append(("peak memory", f"{peak / 2**30:.2f} GiB"))
     return pairs
 
 
-def _curves(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
-    if not (folder.path / "log.jsonl").exists():
+def _curves(view: RunView) -> dict[str, list[tuple[int, float]]]:
+    rows = view.log()
+    if not rows:
         return {}
-    rows = read_jsonl(folder.path / "log.jsonl")
     curves = {"train": [(row["step"], row["loss"]) for row in rows]}
     if held := [(r["step"], r["validation"]) for r in rows if r["validation"] is not None]:
         curves["validation"] = held
     return curves
 
 
-def _picture(folder: RunFolder) -> Curves | None:
+def _picture(view: RunView) -> Curves | None:
     """What is drawn of the training; nothing of it differs in a repetition of the run."""
-    losses = _curves(folder)
+    losses, folder = _curves(view), view.folder
     if not losses:
         return None
-    fit = _stage(folder, "train")
+    fit = view.facts("train")
     chosen = fit["published_step"]
     n = (
         f"n = {fit['examples']:,} examples in {fit['steps']:,} steps, "
@@ -192,33 +187,11 @@ def _picture(folder: RunFolder) -> Curves | None:
     )
     early = ", stopped early" if fit["stopped_early"] else ""
     best = f", adapter of step {chosen:,}" if chosen != fit["steps"] else ""
-    rows = read_jsonl(folder.path / "log.jsonl")
     return Curves(
         title=f"{folder.model} · {folder.task} · {folder.recipe} · seed {folder.seed}",
         note=n + early + best,
         train=losses["train"],
         validation=losses.get("validation", []),
-        rates=[(row["step"], row["learning_rate"]) for row in rows],
+        rates=[(row["step"], row["learning_rate"]) for row in view.log()],
         best=chosen if best else None,
     )
-
-
-@cache
-def commit() -> str:
-    """The commit of this code, "+ changes" where it was edited, "unknown" outside a checkout."""
-    top = Path(__file__).resolve().parents[2]
-    if not (top / ".git").exists():
-        return "unknown"
-    try:
-        head, status = (
-            subprocess.run(
-                ["git", *words], cwd=top, capture_output=True, text=True, timeout=10, check=True
-            ).stdout.strip()
-            for words in (
-                ("rev-parse", "--short=12", "HEAD"),
-                ("status", "--porcelain", "--untracked-files=no", "--", "harness", "tasks"),
-            )
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return f"{head} + changes" if status else head

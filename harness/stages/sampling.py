@@ -9,10 +9,10 @@ from typing import Any
 
 from harness.config.schema import DecodingConfig
 from harness.data.tokens import Codec
+from harness.host.text import clip, single_line
 from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.records import Example
-from harness.reports.text import clip, single_line
 from harness.runs.journal import Journal
 from harness.scorers.text.rouge import rouge
 

@@ -1,76 +1,55 @@
-"""score: every answer of both arms, of the references themselves and of the nearest answers."""
+"""score: every system's answers by the task's scorers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from harness.host.progress import Progress
+from harness.host.files import write_jsonl
 from harness.records import Example, Generation, Sample, Scored
+from harness.runs.context import Context, stopwatch
+from harness.runs.run import Run
+from harness.runs.stage import Stage
+from harness.scorers import get, score_systems
 from harness.scorers.text.extract import extract
-from harness.stages.context import Context, read_jsonl, stopwatch, write_jsonl
-
-SYSTEMS = ("base", "tuned", "reference", "nearest")
-AS_GIVEN = "reference_as_given"
-"""The references as the data has them, where the tokenizer cannot write some of them: "reference"
-is then what it can write."""
+from harness.systems import AS_GIVEN, BASE, REFERENCE, SYSTEMS, generating
 
 
 def score(context: Context) -> None:
-    """Write scores/{base,tuned,reference,nearest}.jsonl, one line a prompt (see `score_row`).
+    """Write scores/<system>.jsonl, one line a prompt (see `score_row`).
 
     And scores/reference_as_given.jsonl where that is another text for some prompt.
     """
-    from harness.data.nearest import nearest
-    from harness.scorers import get, score_all
-
-    scorers = get(context.run.task.scorers, context.run.task.text)
-    examples = context.examples("test")
-    answers: dict[str, dict[str, Any]] = {
-        arm: {
-            row["id"]: Generation(**row)
-            for row in read_jsonl(context.path("generations", f"{arm}.jsonl"))
-        }
-        for arm in ("base", "tuned")
-    }
-    copied = nearest(examples, context.examples("train"))
-    texts = {
-        "base": [answers["base"][e.id].text for e in examples],
-        "tuned": [answers["tuned"][e.id].text for e in examples],
-        "reference": written_references(context.folder.path, examples),
-        "nearest": [e.target for e in copied],
-    }
+    run, view = context.run, context.view
+    scorers = get(run.task.scorers, run.task.text)
+    examples = view.examples("test")
+    answers: dict[str, dict[str, Generation]] = {}
+    texts: dict[str, list[str]] = {}
+    for each in SYSTEMS:
+        if each.texts is None:
+            answers[each.name] = found = view.generations(each.name)
+            texts[each.name] = [found[e.id].text for e in examples]
+        else:
+            texts[each.name] = each.texts(view)
     as_given = [e.target for e in examples]
-    if texts["reference"] != as_given:
+    unlike = sum(a != b for a, b in zip(texts[REFERENCE.name], as_given, strict=True))
+    if unlike:
         texts[AS_GIVEN] = as_given
-    with (
-        stopwatch() as seconds,
-        Progress("score", len(texts) * len(examples), "answers") as bar,
-    ):
-        # The answers to one reference stand together: its parse then serves them all.
-        samples = [
-            sample_of(example, texts[system][at], answers.get(system, {}).get(example.id))
-            for at, example in enumerate(examples)
-            for system in texts
+    systems = {
+        system: [
+            sample_of(example, text, answers.get(system, {}).get(example.id))
+            for example, text in zip(examples, of_system, strict=True)
         ]
-        scored = score_all(samples, scorers, lambda _: bar.advance())
-        files = []
-        for first, system in enumerate(texts):
-            each = slice(first, None, len(texts))
-            rows = map(score_row, samples[each], scored[each])
-            files.append(write_jsonl(context.path("scores", f"{system}.jsonl"), rows))
-        unscored = sum(len(one.notes) for one in scored)
-        unlike = sum(a != b for a, b in zip(texts["reference"], as_given, strict=True))
+        for system, of_system in texts.items()
+    }
+    with stopwatch() as seconds:
+        scored = score_systems(systems, scorers)
+        files = [
+            write_jsonl(view.files.scores(system), map(score_row, samples, scored[system]))
+            for system, samples in systems.items()
+        ]
+        unscored = sum(len(one.notes) for found in scored.values() for one in found)
         facts = {"prompts": len(examples), "unscored": unscored, "unwritable": unlike}
         context.publish("score", files, facts, seconds())
-
-
-def written_references(folder: Path, examples: Sequence[Example]) -> list[str]:
-    """The references, each as the run's tokenizer can write it."""
-    path = folder / "losses" / "written.jsonl"
-    written = {row["id"]: row["text"] for row in read_jsonl(path)} if path.exists() else {}
-    return [written.get(example.id, example.target) for example in examples]
 
 
 def score_row(sample: Sample, scored: Scored) -> dict[str, Any]:
@@ -90,3 +69,24 @@ def sample_of(example: Example, text: str, generation: Generation | None) -> Sam
         assertions=example.assertions,
         finish_reason=generation.finish_reason if generation else "stop",
     )
+
+
+def _code(run: Run) -> list[str]:
+    # Another package's scorer has that package's version in its signatures.
+    modules = {type(each.scorer).__module__ for each in get(run.task.scorers)}
+    return [__name__, *(module for module in modules if module.startswith("harness."))]
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    # What scorers find on this machine, as the Nu checker, is in their signatures.
+    chosen = get(run.task.scorers, run.task.text)
+    return {"metrics": [str(metric.signature) for each in chosen for metric in each.metrics]}
+
+
+STAGE = Stage(
+    "score",
+    score,
+    _code,
+    _inputs,
+    needs=(*(f"generate-{each.name}" for each in generating()), f"likelihood-{BASE.name}"),
+)

@@ -7,36 +7,41 @@ from contextlib import ExitStack
 from typing import Any
 
 from harness.errors import RunError
+from harness.host.files import write_jsonl
 from harness.host.progress import Progress
+from harness.runs.context import Context
 from harness.runs.journal import Journal
-from harness.stages.context import Context, write_jsonl
+from harness.runs.run import UNKEYED, Run
+from harness.runs.stage import Stage
 from harness.tracking import Feed
 
 
 def train(context: Context) -> None:
     """Write adapter/ (PEFT's format) and log.jsonl. Raises DivergedError and other RunErrors."""
     run = context.run
-    if run.model.source.kind == "scripted":
+    if not run.model.has_weights:
         context.publish("train", [], {"trained": False}, 0.0)
         return
     from harness.models.adapter import Adapter
+    from harness.models.device import limit_memory
     from harness.models.load import describe_base
     from harness.stages.encode import encode
     from harness.stages.sampling import Answers
-    from harness.training.memory_plan import Wanted
+    from harness.training.loop import train as fit
+    from harness.training.memory_plan import PlanConstraints
     from harness.training.schedule import total_steps
     from harness.training.step_log import StepLog
-    from harness.training.trainer import train as fit
+    from harness.training.trainer import Trainer
 
-    base = context.bench.base(run)
+    base = context.session.base(run)
     codec = base.codec(run.task.template)
     longest = min(run.recipe.max_length, base.context)
     recipe = run.recipe.model_copy(update={"max_length": longest})
     encoded = encode(context, base, codec, longest)
-    kept, validation = encoded.train, encoded.validation
-    held = context.examples("validation")
+    samples = encoded.train
+    held_out = context.view.examples("validation")
 
-    if not validation and (recipe.early_stopping_patience or recipe.load_best_model_at_end):
+    if not encoded.validation and (recipe.early_stopping_patience or recipe.load_best_model_at_end):
         raise RunError(
             f"recipe {recipe.name} chooses by the validation loss, but {run.task.name} has no "
             "validation part; set split.validation in the task, or leave early_stopping_patience "
@@ -44,13 +49,13 @@ def train(context: Context) -> None:
         )
 
     scratch = context.scratch("train")
-    total = total_steps(recipe, [len(sample.ids) for sample in kept])
+    total = total_steps(recipe, [len(sample.ids) for sample in samples])
     journal = Journal(scratch / "log.jsonl", notice=context.say)
     entries: list[dict[str, Any]] = []
     bars: list[Progress] = []
     feeds: list[Feed] = []
 
-    def kept_so_far() -> dict[str, Any]:
+    def carry() -> dict[str, Any]:
         """What a checkpoint carries: the log is whole then, whatever becomes of the journals."""
         return {"log": entries, "samples": [] if answers is None else answers.rows}
 
@@ -65,10 +70,10 @@ def train(context: Context) -> None:
         bars.append(
             stack.enter_context(Progress("train", total, "steps", initial=step, interval=1e9))
         )
-        if context.bench.report_to:
+        if context.session.report_to:
             feeds.append(
                 Feed(
-                    context.bench.report_to,
+                    context.session.report_to,
                     context.folder.path.name,
                     {**recipe.model_dump(), "model": run.model.name, "task": run.task.name}
                     | {"recipe": run.recipe.name, "seed": run.seed},
@@ -97,44 +102,42 @@ def train(context: Context) -> None:
 
     adapter = Adapter.attach(base, run.recipe.lora, run.seed)
     answers = None
-    if recipe.eval_samples and held:
+    if recipe.eval_samples and held_out:
         answers = Answers(
             base,
             adapter,
             codec,
-            held[: recipe.eval_samples],
+            held_out[: recipe.eval_samples],
             run.task.decoding,
             scratch / "samples.jsonl",
             context.say,
         )
     try:
+        if context.session.max_memory is not None:
+            limit_memory(base.device, context.session.max_memory)
+        trainer = Trainer(
+            base,
+            adapter,
+            samples,
+            encoded.validation,
+            recipe,
+            run.seed,
+            context.say,
+            PlanConstraints(memory=context.session.max_memory),
+        )
         with journal, ExitStack() as stack:
             if answers is not None:
                 stack.callback(answers.close)
-            facts = fit(
-                base,
-                adapter,
-                kept,
-                validation,
-                recipe,
-                run.seed,
-                scratch / "checkpoints",
-                log,
-                context.say,
-                resumed,
-                Wanted(memory=context.bench.max_memory),
-                answers,
-                kept_so_far,
-            )
-        live = adapter.check_live(list(kept[0].ids[: max(kept[0].prompt_tokens, 1)]))
-        folder = context.path("adapter", "x").parent
+            facts = fit(trainer, scratch / "checkpoints", log, resumed, answers, carry)
+        live = adapter.check_live(list(samples[0].ids[: max(samples[0].prompt_tokens, 1)]))
+        folder = context.view.files.adapter
         shutil.rmtree(folder, ignore_errors=True)
         files = adapter.save(folder)
     finally:
         adapter.detach()
-    files.append(write_jsonl(context.path("log.jsonl"), entries))
+    files.append(write_jsonl(context.view.files.log, entries))
     if answers is not None:
-        files.append(write_jsonl(context.path("samples.jsonl"), answers.rows))
+        files.append(write_jsonl(context.view.files.samples, answers.rows))
     stepping = sum(row["seconds"] for row in entries)
     seconds = stepping + sum(row["watching"] for row in entries)
     facts |= {
@@ -145,7 +148,32 @@ def train(context: Context) -> None:
         "measured": {
             "seconds": seconds,
             "tokens_per_second": facts["tokens"] / max(stepping, 1e-9),
-            **context.bench.memory(),
+            **context.session.memory(),
         },
     }
     context.publish("train", files, facts, seconds)
+
+
+def _code(run: Run) -> list[str]:
+    if not run.model.has_weights:
+        return []
+    return [
+        __name__,
+        "harness.models.session",
+        *([_SAMPLING] if run.recipe.eval_samples else []),
+    ]
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    held = {"name", "quantization", "precision"}  # these are told by the weights
+    return {
+        "weights": dict(run.weights),
+        "recipe": run.recipe.model_dump(exclude={*UNKEYED["recipe"], *held}),
+        "template": run.task.template,
+        "seed": run.seed,
+        "decoding": run.task.decoding.model_dump() if run.recipe.eval_samples else None,
+    }
+
+
+_SAMPLING = "harness.stages.sampling"
+STAGE = Stage("train", train, _code, _inputs, apart=(_SAMPLING,), needs=("prepare",))

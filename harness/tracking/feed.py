@@ -11,7 +11,7 @@ from harness.runs.journal import Journal
 from harness.tracking.sink import Sink, make_sink
 
 NUMBERS = (
-    *("loss", "learning_rate", "grad_norm", "epoch", "tokens", "tokens_per_second", "of_limit"),
+    *("loss", "learning_rate", "grad_norm", "epoch", "tokens", "tokens_per_second", "mfu"),
     *("memory_gib", "validation", "validation_accuracy", "validation_rougeL"),
 )
 """The fields of a logged step that are sent."""

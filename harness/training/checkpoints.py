@@ -14,6 +14,7 @@ import torch
 
 from harness.host.files import file_digest, write_atomic
 from harness.host.paths import read_text
+from harness.host.temporary import remove
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
 _BEST = re.compile(r"best-(\d{8})\.pt")
@@ -77,9 +78,9 @@ def forget_after(folder: Path, step: int) -> None:
 
 def _drop_outdone(folder: Path) -> None:
     """Remove the best ones that no checkpoint refers to: all before the oldest's best."""
-    kept = _found(folder, _NAME)
+    steps = _found(folder, _NAME)
     best = _found(folder, _BEST)
-    oldest = kept[-1][0] if kept else (best[0][0] if best else 0)
+    oldest = steps[-1][0] if steps else (best[0][0] if best else 0)
     for _, path in [found for found in best if found[0] <= oldest][1:]:
         _remove(path)
 
@@ -107,8 +108,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _remove(path: Path) -> None:
-    path.with_suffix(".json").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    remove(path.with_suffix(".json"))
+    remove(path)
 
 
 def _found(folder: Path, name: re.Pattern[str]) -> list[tuple[int, Path]]:

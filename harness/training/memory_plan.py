@@ -1,7 +1,8 @@
 """How a step is carried out on this machine: none of it changes what is computed beyond rounding.
 
-A plan is chosen from the memory at hand: which rows, whether the weights are dequantised once or at
-each product, and of how many layers only the input is kept for the backward pass.
+A plan is chosen from the memory at hand: how long packed sequences are, whether the weights are
+dequantised once or at each product, and of how many layers the activations are computed again
+(checkpointing).
 """
 
 from __future__ import annotations
@@ -10,34 +11,37 @@ import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from harness.decoder.decoder import activations_per_token, supports
+from harness.decoder.lora_linear import PITCH
+from harness.decoder.packed import usual_row_tokens
 from harness.models.adapter import Adapter
 from harness.models.families import linear_names
 from harness.models.load import Base
-
-if TYPE_CHECKING:
-    from harness.decoder.decoder import Decoder
+from harness.training.loss import CHUNK_ELEMENTS
+from harness.training.trainable_decoder import TrainableDecoder
 
 GIB = 2**30
 ROWS = (16384, 12288, 8192, 6144, 4096, 3072, 2048, 1024, 512, 256, 128, 64)
-"""Tokens of a row that are tried; beyond some 8,000 a GPU gains nothing (measured)."""
+"""Tokens of a packed sequence that are tried; beyond some 8,000 a GPU gains nothing (measured)."""
 
-_HOST = {True: 0.1, False: 0.2}
-"""Seconds that launching one row takes, however short it is: weights dequantised once, or not."""
+_LAUNCH_SECONDS = {True: 0.1, False: 0.2}
+"""What launching one sequence takes, however short it is: weights dequantised once, or not."""
 
 _RESERVE = 0.6 * GIB
 """Room for what is not counted: the context of the libraries, and what the allocator splits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PlanConstraints:
     """What a user or a benchmark fixes of a plan; None leaves it to the planner.
 
     memory: bytes of a card to plan for, this one's if None. checkpointing: "always" keeps the
-    inputs of all layers only, "never" keeps everything, "auto" as memory demands.
+    inputs of all layers only, "never" keeps everything, "auto" as memory demands. flash: False
+    has torch's varlen attention in place of our kernel.
     """
 
     memory: int | None = None
@@ -45,19 +49,20 @@ class Wanted:
     fused: bool | None = None
     dense: bool | None = None
     row_tokens: int | None = None
+    flash: bool = True
 
 
 @dataclass(slots=True)
-class RowPlan:
+class MemoryPlan:
     """How a step is carried out.
 
-    row_tokens:   tokens that a packed row holds at most (a longer document has a row of its own).
+    row_tokens:   tokens that a packed sequence holds at most (a longer document has its own).
     dense:        the weights are held dequantised; otherwise that is done at each product.
     checkpointed: of so many of `layers` only the input is kept, the rest is computed again; that
-                  is of a full row, of a shorter one it is as few as fit.
-    fused:        the step is the one written out in harness.decoder, not transformers' and peft's.
-    shape, room:  sizes of the model and bytes that checkpointing follows from; no shape where it is
-                  fixed. more: so many layers beyond that, after memory ran out.
+                  is of a full sequence, of a shorter one it is as few as fit.
+    fused:        by `TrainableDecoder`, not by transformers' and peft's layers.
+    sizes, room:  of the model, and bytes that checkpointing follows from; None where it is fixed.
+                  more: so many layers beyond that, after memory ran out.
     """
 
     row_tokens: int
@@ -65,16 +70,17 @@ class RowPlan:
     checkpointed: int = 0
     layers: int = 1
     fused: bool = False
-    decoder: Decoder | None = field(default=None, repr=False, compare=False)
-    shape: Shape | None = field(default=None, repr=False, compare=False)
+    flash: bool = field(default=True, compare=False)
+    decoder: TrainableDecoder | None = field(default=None, repr=False, compare=False)
+    sizes: ModelSizes | None = field(default=None, repr=False, compare=False)
     room: float = field(default=0.0, repr=False, compare=False)
     more: int = field(default=0, repr=False, compare=False)
 
     def checkpointed_of(self, tokens: int) -> int:
-        """Of how many layers a row of `tokens` keeps the input only."""
-        if self.shape is None:
+        """Of how many layers a sequence of `tokens` keeps the input only."""
+        if self.sizes is None:
             return self.checkpointed
-        fitting = self.shape.least(tokens, self.dense, self.room)
+        fitting = self.sizes.fewest_checkpointed(tokens, self.dense, self.room)
         return min(self.layers, (self.layers if fitting is None else fitting) + self.more)
 
     def prepare(self, base: Base, adapter: Adapter) -> None:
@@ -82,10 +88,8 @@ class RowPlan:
         if not self.fused:
             checkpoint_layers(base, self.checkpointed > 0)
             return
-        from harness.decoder.decoder import Decoder
-
         self.decoder = None  # the last one's weights go before the next one's come
-        self.decoder = Decoder(base, adapter, self.dense, self.checkpointed_of)
+        self.decoder = TrainableDecoder(base, adapter, self.dense, self.checkpointed_of, self.flash)
 
     def shrink(self, base: Base, adapter: Adapter) -> bool:
         """Ask for less memory after it ran out; False when nothing smaller is left."""
@@ -100,7 +104,7 @@ class RowPlan:
         return False
 
     def _less(self, base: Base) -> bool:
-        if (self.checkpointed if self.shape is None else self.more) < self.layers:
+        if (self.checkpointed if self.sizes is None else self.more) < self.layers:
             step = math.ceil(self.layers / 4) if self.fused else self.layers
             self.more += step
             self.checkpointed = min(self.layers, self.checkpointed + step)
@@ -118,12 +122,14 @@ class RowPlan:
 
     def line(self) -> str:
         """One line for people."""
-        kept = "all activations kept"
+        activations = "all activations kept"
         if self.checkpointed:
-            kept = f"activations of {self.checkpointed} of {self.layers} layers computed again"
+            activations = (
+                f"activations of {self.checkpointed} of {self.layers} layers computed again"
+            )
         weights = "weights dequantised once" if self.dense else "weights as they are held"
-        step = "written-out step" if self.fused else "transformers' layers"
-        return f"plan: rows of {self.row_tokens} tokens, {kept}, {weights}, {step}"
+        layers = "fused layers" if self.fused else "transformers' layers"
+        return f"plan: rows of {self.row_tokens} tokens, {activations}, {weights}, {layers}"
 
 
 def plan_for(
@@ -131,76 +137,54 @@ def plan_for(
     adapter: Adapter,
     lengths: Iterable[int],
     step_tokens: float,
-    wanted: Wanted = Wanted(),
-) -> RowPlan:
+    fixed: PlanConstraints = PlanConstraints(),
+) -> MemoryPlan:
     """The quickest plan that fits into memory, to be prepared.
 
-    lengths: tokens of the documents. step_tokens: how many an optimiser step has, about; rows
-    beyond that are of no use.
+    lengths: tokens of the documents. step_tokens: how many an optimiser step has, about; packed
+    sequences beyond that are of no use.
     """
-    from harness.decoder.decoder import supports
-
-    fused = supports(base, adapter) if wanted.fused is None else wanted.fused
+    fused = supports(base, adapter) if fixed.fused is None else fixed.fused
+    if base.device.type == "cuda" and fused:
+        return _fastest(base, adapter, max(lengths), step_tokens, fixed)
     layers = int(base.model.config.num_hidden_layers)
-    longest = max(lengths)
-    if base.device.type != "cuda" or not fused:
-        plan = RowPlan(
-            row_tokens=wanted.row_tokens or _usual_rows(base, fused),
-            dense=fused and wanted.dense is not False,
-            checkpointed=layers if wanted.checkpointing == "always" else 0,
-            layers=layers,
-            fused=fused,
-        )
-    else:
-        plan = _fastest(base, adapter, longest, step_tokens, wanted)
-    return plan
-
-
-def measuring_plan(base: Base, adapter: Adapter) -> RowPlan:
-    """The plan for losses alone, prepared: no gradients, so nothing is kept."""
-    from harness.decoder.decoder import supports
-
-    layers = int(base.model.config.num_hidden_layers)
-    fused = supports(base, adapter)
-    dense = base.quantization == "none" or base.device.type == "cpu"
-    plan = RowPlan(_usual_rows(base, fused), dense, 0, layers, fused=fused)
-    plan.prepare(base, adapter)
-    return plan
-
-
-def _usual_rows(base: Base, fused: bool) -> int:
-    """Tokens of a row where nothing is planned: enough to keep the hardware busy.
-
-    transformers' layers have no kernel for packed rows on a CPU: there a long row costs the square
-    of its length in attention.
-    """
-    if base.device.type == "cuda":
-        return 4096
-    return 1024 if fused else 256
+    return MemoryPlan(
+        row_tokens=fixed.row_tokens or usual_row_tokens(base, fused),
+        dense=fused and fixed.dense is not False,
+        checkpointed=layers if fixed.checkpointing == "always" else 0,
+        layers=layers,
+        fused=fused,
+        flash=fixed.flash,
+    )
 
 
 def _fastest(
-    base: Base, adapter: Adapter, longest: int, step_tokens: float, wanted: Wanted
-) -> RowPlan:
+    base: Base, adapter: Adapter, longest: int, step_tokens: float, fixed: PlanConstraints
+) -> MemoryPlan:
     """The plan with the least estimated time a token among those whose estimate of memory fits."""
-    room = available(base.device, wanted.memory)
-    shape = Shape.of(base, adapter)
+    room = available(base.device, fixed.memory)
+    sizes = ModelSizes.of(base, adapter)
     useful = max(longest, 2 * 64, step_tokens)
-    sizes = (wanted.row_tokens,) if wanted.row_tokens else _row_sizes(useful)
-    fitting: list[tuple[float, RowPlan]] = []
+    row_sizes = (fixed.row_tokens,) if fixed.row_tokens else _row_sizes(useful)
+    fitting: list[tuple[float, MemoryPlan]] = []
     smallest = None
-    for dense in _choices(base, wanted.dense):
-        for tokens in sizes:
+    for dense in _choices(base, fixed.dense):
+        for tokens in row_sizes:
             full = max(tokens, longest)
-            real = int(useful / math.ceil(useful / full))  # rows are of about equal size
-            least = [_least(shape, n, dense, room, wanted.checkpointing) for n in (full, real)]
-            plan = RowPlan(tokens, dense, shape.layers, shape.layers, True, room=room)
-            if wanted.checkpointing == "auto":
-                plan.shape = shape
+            real = int(useful / math.ceil(useful / full))  # sequences are of about equal size
+            fewest = [
+                _fewest_checkpointed(sizes, n, dense, room, fixed.checkpointing)
+                for n in (full, real)
+            ]
+            plan = MemoryPlan(
+                tokens, dense, sizes.layers, sizes.layers, True, fixed.flash, room=room
+            )
+            if fixed.checkpointing == "auto":
+                plan.sizes = sizes
             smallest = plan
-            if least[0] is not None and least[1] is not None:
-                plan.checkpointed = least[0]
-                fitting.append((shape.seconds(real, dense, least[1]), plan))
+            if fewest[0] is not None and fewest[1] is not None:
+                plan.checkpointed = fewest[0]
+                fitting.append((sizes.seconds(real, dense, fewest[1]), plan))
     if not fitting:
         # The estimate leaves a margin: try the smallest, and let memory say.
         assert smallest is not None
@@ -209,8 +193,8 @@ def _fastest(
 
 
 def _row_sizes(useful: float) -> list[int]:
-    """Row lengths to try, the longest first: round ones, and those that split an optimiser step of
-    about `useful` tokens into a few rows, with room for larger steps."""
+    """Lengths of packed sequences to try, the longest first: round ones, and those that split an
+    optimiser step of about `useful` tokens into a few, with room for larger steps."""
     shares = {-(-int(1.15 * useful / n) // 64) * 64 for n in range(1, 5)}
     return sorted({size for size in ROWS if size <= 2 * useful} | shares, reverse=True)
 
@@ -221,41 +205,40 @@ def _choices(base: Base, dense: bool | None) -> list[bool]:
     return [True, False] if dense is None else [dense]
 
 
-def _least(shape: Shape, tokens: int, dense: bool, room: float, checkpointing: str) -> int | None:
-    """The fewest layers to checkpoint so that a row fits, or None where none does."""
+def _fewest_checkpointed(
+    sizes: ModelSizes, tokens: int, dense: bool, room: float, checkpointing: str
+) -> int | None:
+    """The fewest layers to checkpoint so that a sequence fits, or None where none does."""
     if checkpointing == "auto":
-        return shape.least(tokens, dense, room)
-    only = 0 if checkpointing == "never" else shape.layers
-    return only if shape.bytes(tokens, dense, only) <= room else None
+        return sizes.fewest_checkpointed(tokens, dense, room)
+    only = 0 if checkpointing == "never" else sizes.layers
+    return only if sizes.bytes(tokens, dense, only) <= room else None
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelSizes:
     """The sizes that time and memory follow from, in elements.
 
     linear: weights of all linears; head: of the output head; largest: of the largest linear.
-    kept: what one layer keeps a token for its backward pass; hidden: the stream's width.
-    trainable: the adapter's parameters. dropped: the widest input under dropout, 0 without.
-    held: bytes that are there before training, the adapter's values among them.
+    activations: what one layer keeps a token for its backward pass; hidden: the residual stream's
+    width. trainable: the adapter's parameters. dropout: the widest input under dropout, 0 without.
+    allocated: bytes that are there before training, the adapter's values among them.
     """
 
     layers: int
     linear: int
     head: int
     largest: int
-    kept: int
+    activations: int
     hidden: int
     trainable: int
-    dropped: int
-    held: int
+    dropout: int
+    allocated: int
     quantized: bool
 
     @classmethod
-    def of(cls, base: Base, adapter: Adapter) -> Shape:
+    def of(cls, base: Base, adapter: Adapter) -> ModelSizes:
         """The sizes of a loaded model."""
-        from harness.decoder.decoder import kept
-        from harness.decoder.lora_linear import PITCH
-
         names = [name for name in linear_names(base.model) if ".lora_" not in name]
         linears = [base.model.get_submodule(name) for name in names]
         sizes = [(module.in_features, module.out_features) for module in linears]
@@ -265,27 +248,27 @@ class Shape:
             linear=sum(i * o for i, o in sizes),
             head=base.head_weight.numel(),
             largest=max(i * o for i, o in sizes),
-            kept=kept(config) + 4 * max(PITCH, adapter.settings.r),
+            activations=activations_per_token(config) + 4 * max(PITCH, adapter.settings.r),
             hidden=int(config.hidden_size),
             trainable=sum(p.numel() for p in adapter.parameters()),
-            dropped=max(i for i, _ in sizes) if adapter.settings.lora_dropout else 0,
-            held=torch.cuda.memory_allocated(base.device),
+            dropout=max(i for i, _ in sizes) if adapter.settings.lora_dropout else 0,
+            allocated=torch.cuda.memory_allocated(base.device),
             quantized=base.quantization != "none",
         )
 
     def bytes(self, tokens: int, dense: bool, checkpointed: int) -> float:
         """Estimated peak: gradient and two moments in float32, 2 bytes an activation, 10 an element
         under dropout (what was drawn, the mask, the masked)."""
-        from harness.decoder.decoder import CHUNK_ELEMENTS
-
-        fixed = self.held + 12 * self.trainable + 2 * CHUNK_ELEMENTS["cuda"] * 1.5
+        fixed = self.allocated + 12 * self.trainable + 2 * CHUNK_ELEMENTS["cuda"] * 1.5
         if dense and self.quantized:
             fixed += 2.02 * self.linear
         elif not dense:
             fixed += 3 * 2 * self.largest
-        rows = (self.layers - checkpointed) * self.kept + checkpointed * self.hidden
+        rows = (self.layers - checkpointed) * self.activations + checkpointed * self.hidden
         # The layer that is being computed, its gradients, and the ends of the stack.
-        passing = (1.9 if checkpointed else 0.9) * self.kept + 6 * self.hidden + 5 * self.dropped
+        passing = (
+            (1.9 if checkpointed else 0.9) * self.activations + 6 * self.hidden + 5 * self.dropout
+        )
         return fixed + 2 * tokens * (rows + passing) + _RESERVE
 
     def seconds(self, tokens: float, dense: bool, checkpointed: int) -> float:
@@ -293,10 +276,10 @@ class Shape:
         again = checkpointed / self.layers
         flop = (4 + 2 * again) * self.linear + 4 * self.head
         moved = 0.0 if dense else (2 + again) * 2.5 * self.linear / tokens
-        return max(flop / 600e12 + moved / 2e12, _HOST[dense] / tokens)
+        return max(flop / 600e12 + moved / 2e12, _LAUNCH_SECONDS[dense] / tokens)
 
-    def least(self, tokens: int, dense: bool, room: float) -> int | None:
-        """The fewest layers to checkpoint so that a row of `tokens` fits into `room` bytes."""
+    def fewest_checkpointed(self, tokens: int, dense: bool, room: float) -> int | None:
+        """The fewest layers to checkpoint so that a sequence of `tokens` fits into `room` bytes."""
         if self.bytes(tokens, dense, 0) <= room:
             return 0
         rows = range(1, self.layers + 1)
@@ -304,17 +287,9 @@ class Shape:
 
 
 def available(device: torch.device, memory: int | None) -> float:
-    """Bytes of `device` that training may take, of a card of `memory` bytes if that is given.
-
-    A smaller card is held to: what goes beyond it runs out of memory, as it would there.
-    """
-    free, total = torch.cuda.mem_get_info(device)
-    mine = torch.cuda.memory_reserved(device)
-    room = float(free + mine)
-    if memory is not None:
-        torch.cuda.set_per_process_memory_fraction(min(1.0, memory / total), device)
-        room = min(room, float(memory))
-    return room
+    """Bytes of `device` that training may take, of a card of `memory` bytes if that is given."""
+    room = float(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    return room if memory is None else min(room, float(memory))
 
 
 def checkpoint_layers(base: Base, on: bool) -> None:

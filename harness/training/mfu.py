@@ -1,4 +1,7 @@
-"""What a training could reach at most: the device's rate of products, the work of a token."""
+"""MFU (model FLOPs utilisation) of a training: the measured GEMM peak, the work of a token.
+
+It is the share of the rate of square products on the same device, not of a data sheet's.
+"""
 
 from __future__ import annotations
 

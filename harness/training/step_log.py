@@ -15,7 +15,8 @@ class StepLog:
 
     loss, validation: nats a scored token, in training and on the validation part.
     seconds:  of the step itself; watching: of the validation and sample answers after it.
-    of_limit: share of the device's rate of products, at 4 FLOP a token and weight.
+    mfu: model FLOPs utilisation, the share of the device's measured GEMM peak that 4 FLOP a token
+        and parameter of linears and head are.
     memory_gib: the most held so far. seconds_left: until the last step, as far as can be told.
     """
 
@@ -32,7 +33,7 @@ class StepLog:
     validation_accuracy: float | None = None
     validation_rougeL: float | None = None
     watching: float = 0.0
-    of_limit: float | None = None
+    mfu: float | None = None
     memory_gib: float | None = None
     seconds_left: float | None = None
 
@@ -57,8 +58,8 @@ class StepLog:
             f"grad {self.grad_norm:.3f}",
             f"{self.tokens_per_second:.0f} tok/s",
         ]
-        if self.of_limit is not None:
-            parts.append(f"{self.of_limit:.1%} of limit")
+        if self.mfu is not None:
+            parts.append(f"{self.mfu:.1%} MFU")
         if self.memory_gib is not None:
             parts.append(f"{self.memory_gib:.1f} GiB")
         if self.seconds_left is not None:

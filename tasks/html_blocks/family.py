@@ -1,23 +1,28 @@
-"""What a family of prompts is, and the words that all families use in their prompts."""
+"""What a family of prompts is, and how one is read from its file."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Any
 
 from harness.records import Assertion
 
+from . import sources  # noqa: F401 (what rules draw from)
 from .choices import Choices
+from .draws import draw
+from .markup import escape, layout
+from .template import Template, Values
 
-Content = TypeVar("Content")
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Family(Generic[Content]):
-    """One kind of page or fragment.
+class Family:
+    """One kind of page or fragment. A content is what `draw` composes: values under names.
 
-    draw:     composes the content: a frozen dataclass of texts, numbers and names.
     write:    the reference answer for a content.
     check:    the assertions that follow from every phrasing of that content, 3 to 8 of them.
     trained:  phrasings that training rows and "seen-family" test rows use.
@@ -25,34 +30,50 @@ class Family(Generic[Content]):
     """
 
     name: str
-    draw: Callable[[Choices], Content]
-    write: Callable[[Content], str]
-    check: Callable[[Content], Sequence[Assertion]]
-    trained: tuple[Callable[[Content], str], ...]
-    reserved: tuple[Callable[[Content], str], ...]
+    draw: Callable[[Choices], Values]
+    write: Callable[[Values], str]
+    check: Callable[[Values], Sequence[Assertion]]
+    trained: tuple[Callable[[Values], str], ...]
+    reserved: tuple[Callable[[Values], str], ...]
 
 
-def quote(text: str) -> str:
-    return f'"{text}"'
+def read(path: str) -> dict[str, Any]:
+    """A file of this folder, such as `families/card.toml`."""
+    return tomllib.loads((_FOLDER / path).read_text("utf-8"))
 
 
-def listing(texts: Sequence[str], last: str = " and ") -> str:
-    """`a`, `b and c`: the texts as they are, in a sentence."""
-    if len(texts) < 2:
-        return "".join(texts)
-    return ", ".join(texts[:-1]) + last + texts[-1]
+def load(name: str) -> Family:
+    """The family of `families/<name>.toml`."""
+    return family(name, read(f"families/{name}.toml"))
 
 
-def quoted(texts: Sequence[str], last: str = " and ") -> str:
-    """`"a"`, `"b" and "c"`: the texts in quotes, in a sentence."""
-    return listing([quote(text) for text in texts], last)
+def family(name: str, file: dict[str, Any]) -> Family:
+    """The family that a file's tables and texts describe."""
+    return Family(
+        name,
+        draw=lambda c: draw(c, file["draw"], {}),
+        write=reference(file["markup"]),
+        check=checks(file["checks"]),
+        **phrasings(file),
+    )
 
 
-def lines(texts: Sequence[str], mark: str = "- ") -> str:
-    """The texts one a line, each after `mark`."""
-    return "\n".join(mark + text for text in texts)
+def phrasings(file: dict[str, Any]) -> dict[str, tuple[Template, ...]]:
+    return {use: tuple(map(Template, file[use].values())) for use in ("trained", "reserved")}
 
 
-def an(name: str) -> str:
-    """A tag's name after its article: `a ul`, `an ol`."""
-    return f"an {name}" if name[0] in "aeio" else f"a {name}"
+def reference(markup: str) -> Callable[[Values], str]:
+    template = Template(markup, escape)
+    return lambda values: layout(template(values))
+
+
+def checks(table: str) -> Callable[[Values], list[Assertion]]:
+    """Of lines `selector | count | text | attribute | value`; what is empty is not asked."""
+    template = Template(table)
+    return lambda values: [_assertion(line) for line in template(values).splitlines()]
+
+
+def _assertion(line: str) -> Assertion:
+    selector, count, *others = (cell.strip() or None for cell in f"{line}|".split("|"))
+    assert selector is not None
+    return Assertion(selector, int(count) if count else None, *others[:3])

@@ -15,18 +15,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 from harness.records import Example
 
 from .choices import Choices, CountingChoices
-from .families import FAMILIES
-from .family import Family
+from .edits import load_edits
+from .family import load
 
 Side = Literal["train", "test"]
 
 SEEN = "seen-family"
 UNSEEN = "unseen-phrasing"
+
+# In the order in which rows take turns, page and fragment kinds mixed. An odd number, so that the
+# two kinds of test rows (which alternate) meet every family in turn.
+FAMILIES = (
+    *map(load, ("headings", "form", "list", "page")),
+    load_edits("form", "nav", "figure", "list", "table", "page"),
+    *map(load, ("table", "navigation", "card", "nested-list")),
+    *map(load, ("figure", "definitions", "article", "details")),
+)
 
 _TEST_ONE_IN = 4
 _ATTEMPTS = 10_000
@@ -67,36 +76,31 @@ def _side(side: Side, seed: int, rows: int) -> Iterator[Example]:
         family = FAMILIES[index % len(FAMILIES)]
         kind = "" if side == "train" else (SEEN, UNSEEN)[index % 2]
         for attempt in range(_ATTEMPTS):
-            row = _row(family, side, kind, index, Choices(f"{seed}/{side}/{index}/{attempt}"))
-            if (
-                side_of(family.name, row.target) == side
-                and row.target not in references
-                and row.prompt not in prompts
-            ):
+            c = Choices(f"{seed}/{side}/{index}/{attempt}")
+            # Drawn before the content, so that a change to a family's content keeps its phrasings.
+            phrasing = c.one(family.reserved if kind == UNSEEN else family.trained)
+            content = family.draw(c)
+            target = family.write(content)
+            if side_of(family.name, target) != side or target in references:
+                continue
+            prompt = phrasing(content)
+            if prompt not in prompts:
                 break
         else:
             raise ValueError(
                 f"html_blocks has no new {family.name!r} for row {index} of {side}; "
                 f"ask for fewer rows"
             )
-        references.add(row.target)
-        prompts.add(row.prompt)
-        yield row
-
-
-def _row(family: Family[Any], side: Side, kind: str, index: int, c: Choices) -> Example:
-    # Drawn before the content, so that a change to a family's content keeps its phrasings.
-    phrasing = c.one(family.reserved if kind == UNSEEN else family.trained)
-    content = family.draw(c)
-    target = family.write(content)
-    return Example(
-        id=f"{side}-{index:05d}-{family.name}",
-        prompt=phrasing(content),
-        target=target,
-        kind=kind,
-        group=f"{family.name}-{_digest(family.name, target)[:16]}",
-        assertions=tuple(family.check(content)),
-    )
+        references.add(target)
+        prompts.add(prompt)
+        yield Example(
+            id=f"{side}-{index:05d}-{family.name}",
+            prompt=prompt,
+            target=target,
+            kind=kind,
+            group=f"{family.name}-{_digest(family.name, target)[:16]}",
+            assertions=tuple(family.check(content)),
+        )
 
 
 def _digest(family: str, reference: str) -> str:

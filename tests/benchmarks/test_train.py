@@ -21,8 +21,11 @@ from harness.cli.main import run_cli
 from harness.config.schema import LoraSettings, RecipeConfig
 from harness.data.tokens import TokenSample
 from harness.errors import MissingError, UsageError
+from harness.models.adapter import Adapter
+from harness.models.device import pick_dtype
 from harness.models.families import linear_names, use_plain_linears
-from harness.models.load import check_quantized, pick_dtype, quantized_linears
+from harness.models.load import check_quantized, quantized_linears
+from harness.training.memory_plan import plan_for
 from tests.support.commands import Commands
 from tests.support.tiny import base_of, tiny_model
 
@@ -124,9 +127,20 @@ def test_the_packing_of_a_gpu_counts_what_fills_its_rows_up() -> None:
     assert ours.packed(on_a_gpu("llama"), rows, recipe, {**plan, "fused": False}) == 1.0
 
 
-def test_trl_is_measured_with_documents_apart_where_it_can() -> None:
+def test_both_kernels_of_attention_are_rows_that_differ_in_nothing_else() -> None:
+    rows = dict(train.variants(cuda=True))
+    assert rows[train.VARLEN] == replace(rows["harness"], flash=False)
+    base = base_of("llama")
+    adapter = Adapter.attach(base, LORA, 0)
+    plan = plan_for(base, adapter, [8], 8, rows[train.VARLEN])
+    plan.prepare(base, adapter)
+    assert plan.decoder is not None
+    assert not plan.decoder.flash
+
+
+def test_trl_is_measured_with_block_diagonal_attention_where_it_can() -> None:
     peers = dict(train.peers(cuda=True))
-    assert {how.packing for how in peers[train.APART]} == {"bfd"}
+    assert {how.packing for how in peers[train.BLOCK_DIAGONAL]} == {"bfd"}
     assert not train._mixes_documents(on_a_gpu("llama"))
     assert train._mixes_documents(on_a_gpu("falcon"))
     assert peers["trl-default"] == [trl.Settings()]
@@ -189,10 +203,10 @@ def test_steps_on_the_wall_are_those_after_the_last_that_was_queued(
     base: Any = SimpleNamespace(device=device, quantization="none")
     now, queued = [0.0], [0]
 
-    def fit(*arguments: Any, wanted: Any) -> dict[str, Any]:
-        total, log = 9, arguments[7]
+    def loop(trainer: Any, folder: Path, log: Any) -> dict[str, Any]:
+        total = 9
         for step in range(1, total + 1):
-            queued[0] = min(step + ours.AHEAD["cuda"], total)
+            queued[0] = min(step + ours.LOOKAHEAD["cuda"], total)
             now[0] = max(now[0], 2.0 * step)  # the report waits for its own step
             log(SimpleNamespace(step=step, total=total, tokens=2000, seconds=2.0, loss=1.0))
         return {"plan": {}}
@@ -200,7 +214,8 @@ def test_steps_on_the_wall_are_those_after_the_last_that_was_queued(
     def wait(device: Any) -> None:
         now[0] = 2.0 * queued[0]  # and this for all that is queued
 
-    monkeypatch.setattr(ours, "fit", fit)
+    monkeypatch.setattr(ours, "Trainer", lambda *arguments: None)
+    monkeypatch.setattr(ours, "train", loop)
     monkeypatch.setattr(ours, "packed", lambda *arguments: 1.0)
     monkeypatch.setattr(ours, "peak", lambda device: None)
     monkeypatch.setattr(ours.time, "perf_counter", lambda: now[0])
@@ -208,7 +223,7 @@ def test_steps_on_the_wall_are_those_after_the_last_that_was_queued(
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *arguments: None)
     attached = SimpleNamespace(attach=lambda *arguments: SimpleNamespace(detach=lambda: None))
     monkeypatch.setattr(ours, "Adapter", attached)
-    row = ours.run(base, [], 4, LORA, ours.Wanted())
+    row = ours.run(base, [], 4, LORA, ours.PlanConstraints())
     assert row["tokens_per_second"] == row["by_steps"] == 1000.0
     assert row["steps"] == 9 - ours.WARM - 1
 
@@ -216,16 +231,13 @@ def test_steps_on_the_wall_are_those_after_the_last_that_was_queued(
 def test_a_wrong_step_clock_fails_the_command_and_keeps_the_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit = ours.fit
+    loop = ours.train
 
-    def hasty(*arguments: Any, **named: Any) -> dict[str, Any]:
+    def hasty(trainer: Any, folder: Path, log: Any) -> dict[str, Any]:
         """Its clock leaves out a tenth of each step."""
-        log = arguments[7]
-        given = [*arguments]
-        given[7] = lambda entry: log(replace(entry, seconds=0.9 * entry.seconds))
-        return fit(*given, **named)
+        return loop(trainer, folder, lambda e: log(replace(e, seconds=0.9 * e.seconds)))
 
-    monkeypatch.setattr(ours, "fit", hasty)
+    monkeypatch.setattr(ours, "train", hasty)
     argv = ["bench", "train", "--models", "falcon7b", "--tiny", "--steps", "3"]
     assert run_cli([*argv, "--repeats", "1", "--out", str(tmp_path)]) == 1
     (row,) = json.loads((tmp_path / "train.json").read_text())["rows"]
@@ -309,10 +321,10 @@ def test_the_readme_shows_the_committed_times_of_scoring() -> None:
 
 
 def test_a_time_of_scoring_is_the_median_of_its_runs_with_their_spread() -> None:
-    row = score.row_of("chrf", "sacrebleu", 40, [3.0, 8.0, 4.0], ours=[2.0, 1.0, 9.0])
+    row = score.timing_of("chrf", "sacrebleu", 40, [3.0, 8.0, 4.0], ours=[2.0, 1.0, 9.0])
     assert (row.seconds, row.seconds_min, row.seconds_max) == (4.0, 3.0, 8.0)
     assert (row.pages_per_second, row.ratio) == (10.0, 2.0)
-    assert score.row_of("chrf", "harness", 40, [2.0, 1.0, 9.0]).ratio is None
+    assert score.timing_of("chrf", "harness", 40, [2.0, 1.0, 9.0]).ratio is None
 
 
 def test_few_pages_leave_out_the_long_part() -> None:

@@ -19,7 +19,7 @@ from tests.support.commands import (
     make_registry,
 )
 
-VERBS = ("run", "report", "list", "doctor")
+VERBS = ("run", "report", "score", "compare", "check", "bench", "list", "doctor")
 
 
 def refused(outcome: Outcome, *texts: str, lines: int = 1) -> None:
@@ -75,6 +75,15 @@ def nothing_written(folder: Path) -> None:
         (["run", "--registry", "nowhere"], "nowhere"),
         (["doctor", "--registry", "nowhere"], "nowhere"),
         (["list", "models", "--registry", "nowhere"], "nowhere"),
+        (["run", "--set", "lora.r"], "is not FIELD=VALUE"),
+        (["run", "--set", "=8"], "is not FIELD=VALUE"),
+        (["run", "--set", "lora.r="], "is not FIELD=VALUE"),
+        (["run", "--set", "lora.rank=8"], "did you mean lora.r?"),
+        (["run", "--set", "learning_rate=fast"], "--set for recipe quick: learning_rate is"),
+        (["run", "--dry-run", "--set", "split.test=2"], "--set for task html_blocks: split.test"),
+        (["run", "--set", "scorers=['rogue']"], "--set scorers: there is no scorer 'rogue'"),
+        (["run", "--max-steps", "3", "--set", "lora.r=8", "max_steps=3"], "set one field"),
+        (["run", "--set", "lora.r=8", "--set", "recipe.lora.r=8"], "twice"),
         (["run", "--runs", ""], "empty path"),
         (["run", "--results", ""], "empty path"),
         (["run", "--results", "x" * 300], "too long"),
@@ -427,7 +436,7 @@ def test_a_dry_run_only_reads(commands: Commands, scripted: list[str], tmp_path:
         "2 of 2: scripted on words, tiny, seed 1",
         "12 to train on, 0 to validate, 4 of 6 held out to answer",
         "steps    6 of 4 examples",
-        "at most 32 to generate for each arm",
+        "at most 32 to generate by each system",
         "disk     about",
         "cached   nothing",
     ):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.backends.scripted import ScriptedEngine
+from harness.backends.scripted import ScriptedBackend
 from harness.errors import DataError
 from harness.host.paths import expanded, no_file, no_folder
 from harness.models import sanity
@@ -137,14 +137,14 @@ def test_a_name_that_is_no_utf_8(commands: Commands, tmp_path: Path) -> None:
 def test_answers_that_are_none(text: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "says.jsonl").write_text(text)
     with pytest.raises(DataError, match=told):
-        ScriptedEngine(tmp_path / "says.jsonl")
+        ScriptedBackend(tmp_path / "says.jsonl")
 
 
 def test_answers_with_a_mark_and_other_ends_of_lines(tmp_path: Path) -> None:
     rows = [{"arm": "base", "text": "a\u2028b\x85c", "id": 7}, {"arm": "tuned", "text": "d"}]
     lines = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     (tmp_path / "says.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.encode())
-    answers = ScriptedEngine(tmp_path / "says.jsonl")._answers
+    answers = ScriptedBackend(tmp_path / "says.jsonl")._answers
     assert answers["base", "7"]["text"] == "a\u2028b\x85c"
     assert answers["tuned", None]["text"] == "d"
 

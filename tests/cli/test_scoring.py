@@ -414,7 +414,7 @@ def test_a_full_disk_leaves_what_was_there(
     assert commands.run(tmp_path, *words).status == 0
     before = {path: path.read_bytes() for path in files_under(tmp_path)}
     for count in (1, 2):
-        fault = Fault("call", "harness.pipeline.places:sync_file", count=count, action="ENOSPC")
+        fault = Fault("call", "harness.pipeline.outputs:sync_file", count=count, action="ENOSPC")
         outcome = commands.run(tmp_path, *words, "--scorers", "rouge", fault=fault)
         assert outcome.status == 1
         assert outcome.stderr.startswith("harness: cannot write ")
@@ -475,9 +475,10 @@ def test_help_names_the_verbs(commands: Commands, tmp_path: Path) -> None:
 
 
 def test_list_scorers_names_metrics(commands: Commands, tmp_path: Path) -> None:
-    from harness.scorers import metric_names, names
+    from harness.scorers import LIKELIHOOD, metric_names, names
 
     text = commands.run(tmp_path, "list", "scorers").stdout
+    assert f"metrics: {', '.join(LIKELIHOOD)}" in " ".join(text.split())
     for name in names():
         assert any(line.startswith(f"{name} ") for line in text.splitlines())
         for metric in metric_names(name):

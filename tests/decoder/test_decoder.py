@@ -1,9 +1,8 @@
-"""The written-out step against transformers' classes with peft's layers and autograd."""
+"""Fused forward/backward against transformers' classes with peft's layers and autograd."""
 
 from __future__ import annotations
 
 import dataclasses
-import random
 from typing import Any
 
 import pytest
@@ -13,81 +12,25 @@ from harness.config.schema import LoraSettings
 from harness.data.tokens import TokenSample
 from harness.decoder import attention
 from harness.decoder.decoder import Decoder, supports
+from harness.decoder.teacher_forced import token_scores
 from harness.models.adapter import Adapter
-from tests.support import tiny
-
-FAMILIES = ("llama", "falcon", "gemma3")
-
-
-def base_of(family: str, **settings: Any) -> Any:
-    """A tiny model whose norms are not the plain ones that a new model has."""
-    base = tiny.base_of(family, **settings)
-    torch.manual_seed(7)
-    for name, parameter in base.model.named_parameters():
-        if "norm" in name or "ln_" in name:
-            parameter.data.add_(torch.randn_like(parameter), alpha=0.3)
-    return base
-
-
-def samples(lengths: list[int], seed: int = 0) -> list[TokenSample]:
-    drawn = random.Random(seed)
-    return [
-        TokenSample(str(n), tuple(drawn.randrange(2, 258) for _ in range(n)), n // 3, n, False)
-        for n in lengths
-    ]
-
-
-def randomised(base: Any, settings: LoraSettings, seed: int = 0) -> Adapter:
-    """An adapter whose B is not zero, so that every gradient is there."""
-    adapter = Adapter.attach(base, settings, seed)
-    torch.manual_seed(seed + 1)
-    for parameter in adapter.parameters():
-        parameter.data.normal_(0, 0.1)
-    return adapter
-
-
-def expected(base: Any, adapter: Adapter, batch: list[TokenSample], scale: float) -> Any:
-    """Summed nll and gradients by transformers, peft and autograd, one document at a time."""
-    for parameter in adapter.parameters():
-        parameter.grad = None
-    total = torch.zeros((), device=base.device)
-    for sample in batch:
-        ids = torch.tensor([sample.ids], device=base.device)
-        with base.autocast():
-            logits = base.model(input_ids=ids, use_cache=False).logits[0].float()
-        first = max(sample.prompt_tokens, 1)
-        total = total + torch.nn.functional.cross_entropy(
-            logits[first - 1 : -1], ids[0, first:], reduction="sum"
-        )
-    (total * scale).backward()
-    grads = [p.grad.clone() for p in adapter.parameters()]
-    for parameter in adapter.parameters():
-        parameter.grad = None
-    return total.detach(), grads
-
-
-def worst(grads: list[Any], wanted: list[Any]) -> float:
-    return max(float((a - b).norm() / b.norm()) for a, b in zip(grads, wanted, strict=True))
-
-
-def made(decoder: Decoder, adapter: Adapter, batch: list[TokenSample], scale: float) -> Any:
-    decoder.refresh()
-    total = decoder.gradients(batch, torch.tensor(scale), call=1)
-    return total, [p.grad.clone() for p in adapter.parameters()]
+from harness.training.trainable_decoder import TrainableDecoder
+from tests.support.decoders import base_of, computed, expected, randomised, samples, worst
+from tests.support.tiny import FAMILIES
 
 
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("checkpointed", [0, 1, 2])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_packed_step_has_the_loss_and_gradients_of_documents_apart(
+def test_a_packed_step_has_the_loss_and_gradients_of_its_documents(
     family: str, checkpointed: int, dense: bool
 ) -> None:
     base = base_of(family)
     adapter = randomised(base, LoraSettings(r=4, lora_alpha=16.0))
     batch = samples([17, 40, 9, 26])
     total, grads = expected(base, adapter, batch, 0.01)
-    got, mine = made(
-        Decoder(base, adapter, dense, lambda tokens: checkpointed), adapter, batch, 0.01
+    got, mine = computed(
+        TrainableDecoder(base, adapter, dense, lambda tokens: checkpointed), adapter, batch, 0.01
     )
     assert got == pytest.approx(float(total), rel=1e-5)
     assert worst(mine, grads) < 1e-5
@@ -101,7 +44,7 @@ def test_the_model_is_unharmed_by_sharing_its_weights(family: str) -> None:
         before = base.model(input_ids=ids).logits
         adapter = randomised(base, LoraSettings(r=4))
         tuned = base.model(input_ids=ids).logits
-        decoder = Decoder(base, adapter, True, lambda tokens: 0)
+        decoder = Decoder(base, adapter, True)
         decoder.refresh()
         assert torch.equal(base.model(input_ids=ids).logits, tuned)
         adapter.detach()
@@ -127,9 +70,9 @@ def test_losses_follow_the_rotary_scaling(family: str, scaling: dict[str, Any]) 
     base.model = fresh
     adapter = randomised(base, LoraSettings(r=4))
     batch = samples([33, 12, 60])
-    decoder = Decoder(base, adapter, True, lambda tokens: 0)
+    decoder = Decoder(base, adapter, True)
     decoder.refresh()
-    nll, correct = decoder.losses(batch)
+    nll, correct = token_scores(base, batch, decoder)
     with torch.no_grad():
         wanted, _ = expected_losses(base, batch)
     assert torch.allclose(nll, wanted, rtol=1e-5, atol=1e-5)
@@ -160,7 +103,9 @@ def test_a_subset_of_modules_and_rslora(family: str) -> None:
     adapter = randomised(base, settings)
     batch = samples([11, 30])
     total, grads = expected(base, adapter, batch, 1.0)
-    got, mine = made(Decoder(base, adapter, True, lambda tokens: 0), adapter, batch, 1.0)
+    got, mine = computed(
+        TrainableDecoder(base, adapter, True, lambda tokens: 0), adapter, batch, 1.0
+    )
     assert got == pytest.approx(float(total), rel=1e-5)
     assert worst(mine, grads) < 1e-5
 
@@ -171,10 +116,10 @@ def test_gradients_of_two_rows_add_up(family: str) -> None:
     adapter = randomised(base, LoraSettings(r=4))
     batch = samples([17, 40, 9])
     _, grads = expected(base, adapter, batch, 1.0)
-    decoder = Decoder(base, adapter, True, lambda tokens: 0)
+    decoder = TrainableDecoder(base, adapter, True, lambda tokens: 0)
     decoder.refresh()
-    decoder.gradients(batch[:1], torch.tensor(1.0), call=1)
-    decoder.gradients(batch[1:], torch.tensor(1.0), call=2)
+    decoder.gradients(batch[:1], torch.tensor(1.0), dropout_seed=1)
+    decoder.gradients(batch[1:], torch.tensor(1.0), dropout_seed=2)
     assert worst([p.grad for p in adapter.parameters()], grads) < 1e-5
 
 
@@ -185,16 +130,16 @@ def test_dropout_is_the_gradient_of_the_loss_it_gives(family: str, dense: bool) 
     base = base_of(family)
     adapter = randomised(base, LoraSettings(r=4, lora_dropout=0.3))
     batch = samples([17, 21])
-    decoder = Decoder(base, adapter, dense, lambda tokens: 1)
+    decoder = TrainableDecoder(base, adapter, dense, lambda tokens: 1)
 
-    def loss(call: int = 1) -> float:
+    def loss(seed: int = 1) -> float:
         decoder.refresh()
-        return float(decoder.gradients(batch, torch.tensor(1.0), call=call))
+        return float(decoder.gradients(batch, torch.tensor(1.0), dropout_seed=seed))
 
     base_loss = loss()
     grads = [p.grad.clone() for p in adapter.parameters()]
     assert loss() == base_loss
-    assert loss(call=2) != base_loss
+    assert loss(seed=2) != base_loss
     torch.manual_seed(5)
     directions = [torch.randn_like(p) for p in adapter.parameters()]
     slope = sum(float((g * v).sum()) for g, v in zip(grads, directions, strict=True))
@@ -211,14 +156,14 @@ def test_dropout_is_the_gradient_of_the_loss_it_gives(family: str, dense: bool) 
 def test_a_share_of_the_inputs_is_dropped() -> None:
     base = base_of("llama")
     adapter = randomised(base, LoraSettings(r=4, lora_dropout=0.25))
-    group = Decoder(base, adapter, True, lambda tokens: 0).layers[0].linears[0]
-    masks = torch.stack([group._mask(group.parts[0], call, 64) for call in range(20)])
+    group = Decoder(base, adapter, True).layers[0].linears[0]
+    masks = torch.stack([group._mask(group.linears[0], seed, 64) for seed in range(20)])
     assert (masks == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
     assert masks.mean().item() == pytest.approx(1.0, abs=0.02)
     assert not torch.equal(masks[0], masks[1])
 
 
-def test_what_is_not_written_out_is_left_to_the_general_path() -> None:
+def test_what_the_fused_layers_do_not_compute_is_left_to_transformers() -> None:
     assert supports(*_with("llama", LoraSettings()))
     assert supports(*_with("falcon", LoraSettings(lora_dropout=0.1, use_rslora=True)))
     assert not supports(*_with("llama", LoraSettings(use_dora=True)))
@@ -241,9 +186,9 @@ def test_a_gpu_takes_what_its_kernels_can() -> None:
 def test_cards_before_ampere_have_no_kernel_for_packed_documents(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(attention, "_is_recent", lambda device: False)
-    rows = attention.documents([3, 4], 64, torch.device("cuda"), torch.float16)
-    assert (rows.starts, rows.tiles, rows.lengths) == (None, None, (3, 4))
+    monkeypatch.setattr(attention, "_is_ampere", lambda device: False)
+    mask = attention.block_diagonal_mask([3, 4], 64, torch.device("cuda"), torch.float16)
+    assert (mask.cu_seqlens, mask.tiles, mask.seqlens) == (None, None, (3, 4))
 
 
 def _with(family: str, settings: LoraSettings) -> tuple[Any, Adapter]:

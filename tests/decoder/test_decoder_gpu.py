@@ -15,19 +15,25 @@ import pytest
 import torch
 
 from harness.config.schema import LoraSettings
-from harness.decoder.attention import Documents, View, attend, documents
+from harness.decoder.attention import (
+    AttentionInputs,
+    BlockDiagonalMask,
+    attend,
+    block_diagonal_mask,
+)
 from harness.decoder.decoder import Decoder
-from harness.decoder.lora_linear import Grads
+from harness.decoder.lora_linear import LoraGradients
 from harness.errors import Interrupted
 from harness.host import signals
 from harness.kernels import pointwise
 from harness.kernels.pointwise import Norm
 from harness.models.adapter import Adapter
 from harness.training.step_log import StepLog
-from harness.training.trainer import train
-from tests.decoder.test_decoder import expected, randomised, samples, worst
+from harness.training.trainable_decoder import TrainableDecoder
+from tests.support.decoders import expected, randomised, samples, worst
 from tests.support.tiny import base_of
-from tests.training.test_trainer import SAMPLES, recipe
+from tests.support.training import tiny_recipe
+from tests.support.training import trained as fit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -75,23 +81,23 @@ def test_rotation_activations_and_copies(
     wide, grad = drawn(300, 2200, dtype=dtype), drawn(300, 1100, dtype=dtype)
 
     def work() -> list[Any]:
-        turned, back = heads.clone(), torch.zeros_like(heads)
-        pointwise.rotate(turned[:, :72], turned[:, :72], cos, sin)
-        pointwise.rotate(heads, back, cos, sin, -1)
+        rotated, back = heads.clone(), torch.zeros_like(heads)
+        pointwise.rope(rotated[:, :72], rotated[:, :72], cos, sin)
+        pointwise.rope(heads, back, cos, sin, -1)
         out, both_grads = torch.zeros_like(wide), torch.zeros_like(wide)
         gate, up = wide.chunk(2, -1)
-        pointwise.gated(gate, up, out[:, :1100])
-        pointwise.gated_backward(grad, gate, up, both_grads[:, :1100], both_grads[:, 1100:])
+        pointwise.glu(gate, up, out[:, :1100])
+        pointwise.glu_backward(grad, gate, up, both_grads[:, :1100], both_grads[:, 1100:])
         tanh, tanh_grads = torch.zeros_like(wide), torch.zeros_like(wide)
-        pointwise.gated(gate, up, tanh[:, :1100], tanh=True)
+        pointwise.glu(gate, up, tanh[:, :1100], tanh=True)
         halves = tanh_grads[:, :1100], tanh_grads[:, 1100:]
-        pointwise.gated_backward(grad, gate, up, *halves, tanh=True)
+        pointwise.glu_backward(grad, gate, up, *halves, tanh=True)
         curved, slope = torch.zeros_like(wide), torch.zeros_like(grad)
         pointwise.gelu(gate, curved[:, :1100])
         pointwise.gelu_backward(grad, up, slope)
         copied = torch.zeros_like(wide)
         pointwise.copy(grad, copied[:, 1100:])
-        return [turned, back, out, both_grads, tanh, tanh_grads, curved, slope, copied]
+        return [rotated, back, out, both_grads, tanh, tanh_grads, curved, slope, copied]
 
     both(work, monkeypatch)
 
@@ -113,11 +119,11 @@ def test_cross_entropy(
 
 
 def attention(
-    rows: Documents, dtype: torch.dtype, heads: int, groups: int, size: int
+    mask: BlockDiagonalMask, dtype: torch.dtype, heads: int, groups: int, size: int
 ) -> list[torch.Tensor]:
     """Result and gradients of the same values, rounded to bfloat16, computed in `dtype`."""
     draw = torch.Generator("cuda").manual_seed(0)
-    tokens, split = sum(rows.lengths), [heads, groups, groups]
+    tokens, split = sum(mask.seqlens), [heads, groups, groups]
 
     def values(count: int) -> torch.Tensor:
         room = torch.randn(tokens, (count + 1) * size, device="cuda", generator=draw)
@@ -125,25 +131,29 @@ def attention(
 
     given, grad = values(sum(split)), values(heads)
     angles = 6 * torch.rand(tokens, size // 2, device="cuda", generator=draw)
-    view = View(angles.cos(), angles.sin(), rows)
+    inputs = AttentionInputs(angles.cos(), angles.sin(), mask)
     out, back = torch.full_like(grad, torch.nan), torch.full_like(given, torch.nan)
-    attend(*given.split(split, 1), view, out).backward(grad, view, *back.split(split, 1))
+    attend(*given.split(split, 1), inputs, out).backward(grad, inputs, *back.split(split, 1))
     return [out, *back.split(split, 1)]
 
 
 @pytest.mark.parametrize("lengths", [[5, 300, 64, 1, 30], [1], [65] * 9, [1024, 24]])
 @pytest.mark.parametrize(("heads", "groups", "size"), [(71, 1, 64), (32, 32, 128), (8, 2, 64)])
-def test_attention_keeps_documents_apart(
+def test_attention_is_block_diagonal(
     heads: int, groups: int, size: int, lengths: list[int]
 ) -> None:
-    device, apart = torch.device("cuda"), tuple(lengths)
-    ours = documents(lengths, size, device, torch.bfloat16)
+    device = torch.device("cuda")
+    ours = block_diagonal_mask(lengths, size, device, torch.bfloat16)
     assert ours.tiles is not None
-    starts = torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
+    varlen = block_diagonal_mask(lengths, size, device, torch.bfloat16, flash=False)
+    assert varlen.tiles is None
+    assert varlen.cu_seqlens is not None
     shape = (heads, groups, size)
-    exact = attention(documents(lengths, size, device, torch.float32), torch.float32, *shape)
-    for rows in (ours, Documents(apart, None, starts=starts)):
-        for a, b in zip(attention(rows, torch.bfloat16, *shape), exact, strict=True):
+    exact = attention(
+        block_diagonal_mask(lengths, size, device, torch.float32), torch.float32, *shape
+    )
+    for mask in (ours, varlen):
+        for a, b in zip(attention(mask, torch.bfloat16, *shape), exact, strict=True):
             # What is exactly zero (the scores of a document of one token) is so to rounding.
             assert float((a.float() - b).norm()) < 8e-3 * float(b.norm()) + 1e-4
     again = attention(ours, torch.bfloat16, *shape)
@@ -168,9 +178,9 @@ def test_the_half_precision_step_is_pefts(family: str, quantized: bool, dtype: t
     exact_total, exact = _in_float32(base, adapter, batch)
     theirs = worst(expected(base, adapter, batch, 0.01)[1], exact)
     for dense in (True, False) if quantized else (True,):
-        decoder = Decoder(base, adapter, dense, lambda tokens: 1)
+        decoder = TrainableDecoder(base, adapter, dense, lambda tokens: 1)
         decoder.refresh()
-        total = decoder.gradients(batch, torch.tensor(0.01, device="cuda"), call=1)
+        total = decoder.gradients(batch, torch.tensor(0.01, device="cuda"), dropout_seed=1)
         found = [p.grad.clone() for p in adapter.parameters()]
         for p in adapter.parameters():
             p.grad = None
@@ -199,9 +209,9 @@ def test_one_group_has_the_outputs_and_gradients_of_pefts_layer(dtype: torch.dty
     base.model.to(dtype).to("cuda")
     base = dataclasses.replace(base, device=torch.device("cuda:0"), dtype=dtype)
     adapter = randomised(base, LoraSettings(r=16, lora_alpha=64.0))
-    group = Decoder(base, adapter, True, lambda tokens: 0).layers[0].linears[3]
+    group = Decoder(base, adapter, True).layers[0].linears[3]
     layer = base.model.model.layers[0].mlp.down_proj
-    for parameter, place, factor in group.places():
+    for parameter, place, factor in group.views():
         place.copy_(parameter.data * factor)
     x = drawn(512, group.inputs, dtype=dtype)
     grad = drawn(512, group.outputs, dtype=dtype)
@@ -211,15 +221,15 @@ def test_one_group_has_the_outputs_and_gradients_of_pefts_layer(dtype: torch.dty
     wanted.backward(grad)
     room, into = group.input(512), group.grad(512)
     room[:, : group.inputs], into[:, : group.outputs] = x, grad
-    grads = Grads()
+    grads = LoraGradients()
     found = group.forward(room, 0)
     (back,) = group.backward(into, room, 0, grads)
     pairs = [(found, wanted.detach()), (back, given.grad)]
-    theirs = [group.parts[0].a.grad.clone(), group.parts[0].b.grad.clone()]
+    theirs = [group.linears[0].a.grad.clone(), group.linears[0].b.grad.clone()]
     for p in adapter.parameters():
         p.grad = None
     grads.flush()
-    pairs += list(zip([group.parts[0].a.grad, group.parts[0].b.grad], theirs, strict=True))
+    pairs += list(zip([group.linears[0].a.grad, group.linears[0].b.grad], theirs, strict=True))
     for a, b in pairs:
         assert float((a.float() - b.float()).norm() / b.float().norm()) < 1e-2
 
@@ -231,7 +241,7 @@ def trained(
     base = base_of("llama", hidden=256)
     base.model.to(dtype).to(device)
     base = dataclasses.replace(base, device=torch.device(device), dtype=dtype)
-    settings = recipe(save_steps=0)
+    settings = tiny_recipe(save_steps=0)
     adapter = Adapter.attach(base, settings.lora, seed=0)
     entries: list[StepLog] = []
 
@@ -240,7 +250,7 @@ def trained(
         if entry.step == interrupt_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    train(base, adapter, SAMPLES, [], settings, 0, folder, log, lambda line: None)
+    fit(base, adapter, settings, folder, log)
     return entries, adapter.state()
 
 

@@ -300,7 +300,8 @@ def _words(place: Place, rng: random.Random, cwd: Path) -> list[str]:
     lines = [
         [*run_of(place.shared.registry, {"scripted": place.shared.script}), "--seeds", "0", "1",
          "--limit", "2", "--max-steps", "3", "--epochs", "1.5", "--precision", "fp32",
-         "--quantization", "none", "--max-memory", "4GiB", "--results", "out", "--runs", "runs"],
+         "--quantization", "none", "--max-memory", "4GiB", "--results", "out", "--runs", "runs",
+         "--set", "lora.r=4", "split.seed=1"],
         ["score", "--predictions", "a.jsonl", "--scorers", "exact_match", "--out", "out"],
         ["compare", "a.jsonl", "a.jsonl", "--text", "raw", "--no-clusters", "--out", "out"],
         ["list", rng.choice(("models", "runs", "tasks", "scorers")), "--registry", "folder"],
@@ -311,6 +312,7 @@ def _words(place: Place, rng: random.Random, cwd: Path) -> list[str]:
     pool = [*words, "a.jsonl", "folder", ".", "/", "/dev/null", "~", "a" * 300, "a/" * 1800,
             "\ud800", "x\ny", "-1", "1e9", "99999999999999999999", "--", "-h", "--version", "=",
             "x=", "=x", "scripted=folder", "words=a.jsonl", "html_alpaca=a.jsonl", "LLAMA2-7B",
+            "lora.r=[", "lora=1", "text=x", "template=\udc80{}",
             "con", "", "\x1b[31m", "evaluate:folder", "a.jsonl:base", "..", "nan"]  # fmt: skip
     for _ in range(rng.choice((1, 1, 2, 3))):
         at = rng.randrange(1, len(words)) if len(words) > 1 else 0

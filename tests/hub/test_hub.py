@@ -6,11 +6,14 @@ import errno
 import hashlib
 import json
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from harness import hub
 from harness.config.registry import Registry
@@ -23,6 +26,7 @@ from harness.host import checksums
 from harness.hub import cached_snapshot, fetch
 from harness.models.load import load_base
 from harness.models.locate import ensure, locate, missing
+from tests.support.commands import ROOT, write_script
 from tests.support.tiny import save_tiny
 
 COMMIT = "c" * 40
@@ -31,13 +35,11 @@ COMMIT = "c" * 40
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty hub cache, and a hub that is switched off."""
-    names = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT")
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return tmp_path / "hf" / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
 
 
 def put(cache: Path, kind: str, repo: str, files: dict[str, bytes]) -> Path:
@@ -229,6 +231,20 @@ def test_a_blob_that_is_a_link_is_held_to_its_own_name(cache: Path) -> None:
     ensure(model, None, pytest.fail)
 
 
+def test_a_link_out_of_the_cache_is_no_part_of_a_snapshot(cache: Path) -> None:
+    model = ModelConfig(name="m", parameters=1, source=HubSource(kind="hub", repo="o/m"))
+    link = blobs(cache, "o/m", FILES) / "tokenizer.json"
+    blob = link.resolve()
+    link.unlink()
+    link.symlink_to(cache / "moved")
+    (cache / "moved").write_bytes(FILES["tokenizer.json"])
+    with pytest.raises(MissingError, match=r"tokenizer\.json in the hub's cache"):
+        ensure(model, None, pytest.fail)
+    link.unlink()
+    link.symlink_to(blob)
+    ensure(model, None, pytest.fail)
+
+
 def test_a_bit_of_a_snapshot_that_no_time_tells_of_is_found_with_verify(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,13 +285,35 @@ def test_a_snapshot_without_safetensors_is_named_as_such(cache: Path) -> None:
     assert "has weights elsewhere" in (missing(model, None) or "")
 
 
-def test_the_older_name_of_the_caches_variable_is_heeded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(tmp_path / "there", "model", "o/m", FILES)
-    assert cached_snapshot("o/m", "main", "model") is None
-    monkeypatch.setenv("HUGGINGFACE_HUB_CACHE", str(tmp_path / "there"))
-    assert cached_snapshot("o/m", "main", "model") is not None
+def test_a_token_is_the_librarys_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert hub.token() is None
+    (tmp_path / "token").write_text("hf_mine\n")
+    assert hub.token() == "hf_mine"
+    (tmp_path / "token").write_bytes(b"\xff")
+    assert hub.token() is None
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    assert hub.token() == "hf_other"
+
+
+def test_what_needs_no_hub_does_not_import_its_library(tmp_path: Path) -> None:
+    code = """
+import sys
+import harness.pipeline.dry_run, harness.pipeline.inventory, harness.pipeline.run
+from harness.pipeline.options import Options
+from harness.pipeline.plan import plan_runs
+from harness.pipeline.preflight import fetch, preflight
+from harness.pipeline.selection import select
+chosen = select(Options(models=("scripted",), weights={"scripted": sys.argv[1]}))
+preflight(chosen); fetch(chosen, print); plan_runs(chosen)
+print(*[name for name in sys.modules if name.startswith("huggingface_hub")])
+"""
+    script = write_script(tmp_path / "says.jsonl")
+    command = [sys.executable, "-c", code, str(script)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 def test_a_hub_that_cannot_be_had_is_said_quickly(monkeypatch: pytest.MonkeyPatch) -> None:

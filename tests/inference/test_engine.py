@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from harness.backends.scripted import ScriptedEngine
+from harness.backends.scripted import ScriptedBackend
 from harness.config.schema import DecodingConfig, LoraSettings
 from harness.data.tokens import Codec
 from harness.errors import AdapterError, DataError, RunError
 from harness.inference.engine import BatchedEngine
 from harness.models.adapter import Adapter
 from harness.records import Example
+from harness.systems import BASE, TUNED
 from tests.support.tiny import FAMILIES, base_of
 
 TEMPLATE = "### {}\n"
@@ -270,15 +271,15 @@ def test_the_script_answers_and_costs_log_256(tmp_path: Path) -> None:
         {"arm": "tuned", "id": "1", "text": "cut", "finish_reason": "length"},
     ]
     path.write_text("\n".join(json.dumps(row) for row in rows))
-    script = ScriptedEngine(path)
-    assert {g.text for g in script.generate("base", EXAMPLES, GREEDY, (), ignore)} == {"no"}
-    tuned = {g.id: g for g in script.generate("tuned", EXAMPLES, GREEDY, {"0"}, ignore)}
+    script = ScriptedBackend(path)
+    assert {g.text for g in script.generate(BASE, EXAMPLES, GREEDY, (), ignore)} == {"no"}
+    tuned = {g.id: g for g in script.generate(TUNED, EXAMPLES, GREEDY, {"0"}, ignore)}
     assert tuned["2"].text == EXAMPLES[2].target
     assert (tuned["1"].text, tuned["1"].finish_reason) == ("cut", "length")
     assert "0" not in tuned
-    for loss in script.measure("base", EXAMPLES, ()):
+    for loss in script.log_likelihoods(BASE, EXAMPLES, ()):
         assert loss.nll / loss.tokens == pytest.approx(math.log(256))
     for bad in ('{"arm": "both", "text": "x"}', "[1]", '{"arm": "base"}', "[" * 100_000, "\udcff"):
         path.write_bytes(bad.encode("utf-8", "surrogateescape"))
         with pytest.raises(DataError, match=r"answers\.jsonl"):
-            ScriptedEngine(path)
+            ScriptedBackend(path)

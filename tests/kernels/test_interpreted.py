@@ -1,7 +1,7 @@
 """The Triton kernels without a GPU, by Triton's interpreter; `make kernels` installs it.
 
 It computes in float32 what a GPU would, one program after the other; what only a compiler or a
-device can get wrong is left to test_fused_gpu.
+device can get wrong is left to tests/decoder/test_decoder_gpu.py.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import torch
 
 from harness.config.schema import LoraSettings
 from harness.decoder import attention, decoder
-from harness.decoder.attention import Documents, View, attend
-from harness.decoder.decoder import Decoder
+from harness.decoder.attention import AttentionInputs, BlockDiagonalMask, attend
 from harness.kernels import pointwise
-from tests.decoder.test_decoder import FAMILIES, base_of, expected, made, randomised, samples, worst
+from harness.training.trainable_decoder import TrainableDecoder
+from tests.support.decoders import base_of, computed, expected, randomised, samples, worst
+from tests.support.tiny import FAMILIES
 
 pytestmark = [
     pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton"),
-    pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: test_fused_gpu"),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: test_decoder_gpu"),
     pytest.mark.filterwarnings("ignore:invalid value encountered"),  # -inf - -inf, masked
 ]
 
@@ -38,24 +39,24 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
     for name in KERNELS:
         monkeypatch.delitem(sys.modules, name, raising=False)
     plain, flash = (import_module(name) for name in KERNELS)
-    flash.SIZES, flash.TILE = (16, 32, 64), 16
-    apart = attention.documents
+    flash.HEAD_DIMS, flash.TILE = (16, 32, 64), 16
+    masked = attention.block_diagonal_mask
 
-    def tiled(lengths: Any, size: int, *where: Any) -> Documents:
-        rows = apart(lengths, size, *where)
-        return rows if rows.window else tiles_of(flash, rows.lengths)
+    def tiled(seqlens: Any, head_dim: int, *where: Any) -> BlockDiagonalMask:
+        mask = masked(seqlens, head_dim, *where)
+        return mask if mask.window else tiles_of(flash, mask.seqlens)
 
     monkeypatch.setattr(pointwise, "kernels_for", lambda x: plain)
     monkeypatch.setattr(attention, "_flash", lambda: flash)
-    monkeypatch.setattr(decoder, "documents", tiled)
+    monkeypatch.setattr(decoder, "block_diagonal_mask", tiled)
     yield plain, flash
     for name in KERNELS:
         sys.modules.pop(name, None)
 
 
-def tiles_of(flash: Any, lengths: tuple[int, ...]) -> Documents:
-    tiles = torch.tensor(flash.tiles(lengths), dtype=torch.int32)
-    return Documents(lengths, None, tiles=tiles)
+def tiles_of(flash: Any, seqlens: tuple[int, ...]) -> BlockDiagonalMask:
+    tiles = torch.tensor(flash.tiles(seqlens), dtype=torch.int32)
+    return BlockDiagonalMask(seqlens, None, tiles=tiles)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -66,7 +67,8 @@ def test_a_step_by_kernels_has_the_loss_and_gradients_of_transformers_and_peft(
     adapter = randomised(base, LoraSettings(r=4, lora_alpha=16.0))
     batch = samples([17, 40, 9, 26])
     total, grads = expected(base, adapter, batch, 0.01)
-    got, mine = made(Decoder(base, adapter, True, lambda tokens: 1), adapter, batch, 0.01)
+    decoder = TrainableDecoder(base, adapter, True, lambda tokens: 1)
+    got, mine = computed(decoder, adapter, batch, 0.01)
     assert got == pytest.approx(float(total), rel=1e-5)
     assert worst(mine, grads) < 1e-5
 
@@ -87,12 +89,12 @@ def test_attention_by_tiles(
     grad = torch.randn(tokens, heads + 1, size)[:, :-1]
     angles = 6 * torch.rand(tokens, size // 2)
     found = []
-    for rows in (Documents(lengths, None), tiles_of(flash, lengths)):
-        view = View(angles.cos(), angles.sin(), rows)
+    for mask in (BlockDiagonalMask(lengths, None), tiles_of(flash, lengths)):
+        inputs = AttentionInputs(angles.cos(), angles.sin(), mask)
         out, back = torch.full_like(grad, torch.nan), torch.full_like(given, torch.nan)
-        attended = attend(*given.clone().split(split, 1), view, out)
-        assert (attended.lse is not None) == (rows.tiles is not None)
-        attended.backward(grad, view, *back.split(split, 1))
+        attended = attend(*given.clone().split(split, 1), inputs, out)
+        assert (attended.lse is not None) == (mask.tiles is not None)
+        attended.backward(grad, inputs, *back.split(split, 1))
         found.append((out, back))
     for plain, ours in zip(*found, strict=True):
         assert float((plain - ours).norm() / plain.norm()) < 1e-6

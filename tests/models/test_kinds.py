@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from harness.config.schema import LocalSource, LoraSettings, ModelConfig, Quantization
+from harness.decoder.packed import plan_packing
+from harness.decoder.teacher_forced import token_scores
 from harness.errors import AdapterError, MissingError, RunError, UsageError
 from harness.inference import probe
 from harness.models import packing
@@ -18,8 +20,6 @@ from harness.models.coverage import weights_of
 from harness.models.load import Base, architecture, describe_base, load_base
 from harness.models.locate import Located
 from harness.records import Example
-from harness.training.loss import scored_tokens
-from harness.training.packing import build_row, plan_rows
 from tests.support.tiny import base_of, byte_tokenizer, tiny_model
 
 COMMON: dict[str, Any] = {
@@ -142,10 +142,10 @@ def test_state_along_a_row_is_found_by_measurement(name: str, tmp_path: Path) ->
     assert said == ["m: each document has a row of its own: measured, a shared one changes it"]
     codec = base.codec("Q: {}\nA: ")
     samples = [codec.sample(Example(str(i), "a", f"<p>{i}</p>"), 256) for i in range(3)]
-    assert plan_rows(samples, 1000, base.model.config) == [[0], [1], [2]]
+    assert plan_packing(samples, 1000, base.model.config) == [[0], [1], [2]]
     # What would have come out otherwise: another loss for the same document.
-    packed, _ = scored_tokens(base, build_row(samples, base))
-    alone = torch.cat([scored_tokens(base, build_row([s], base))[0] for s in samples])
+    packed, _ = token_scores(base, samples)
+    alone = torch.cat([token_scores(base, [s])[0] for s in samples])
     assert (packed - alone).abs().max() > 1e-3
     assert probe.batches(base)  # with caches of their own for such layers
 
@@ -222,11 +222,9 @@ def test_models_without_sdpa_take_the_attention_written_out(name: str, tmp_path:
         wanted = base.model(input_ids=ids, use_cache=False).logits[0]
     codec = base.codec("{}")
     samples = [codec.sample(Example(str(i), "ab", "cd" * i), 256) for i in (1, 2)]
-    rows = plan_rows(samples, 1000, base.model.config)
-    losses = torch.cat(
-        [scored_tokens(base, build_row([samples[i] for i in row], base))[0] for row in rows]
-    )
-    alone = torch.cat([scored_tokens(base, build_row([s], base))[0] for s in samples])
+    rows = plan_packing(samples, 1000, base.model.config)
+    losses = torch.cat([token_scores(base, [samples[i] for i in row])[0] for row in rows])
+    alone = torch.cat([token_scores(base, [s])[0] for s in samples])
     torch.testing.assert_close(losses, alone, rtol=1e-4, atol=1e-5)
     assert torch.isfinite(wanted).all()
 

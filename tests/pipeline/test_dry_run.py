@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import run_cli
-from harness.pipeline import run
-from harness.pipeline.plan import stage_names
 from harness.records import Sample, Scored
 from harness.scorers.base import Scorer
+from harness.stages import stage_names
 from tests.support.commands import (
     Commands,
     Fault,
     make_registry,
     manifest,
+    noting_stages,
     run_folders,
     run_of,
     write_script,
@@ -49,9 +49,8 @@ def test_twenty_changed_settings(
 ) -> None:
     """In this process and with scores of nothing: workers that start cost seconds a run."""
     stages: list[str] = []
-    for each, work in run.STAGES.items():
-        noted = lambda context, each=each, work=work: (stages.append(each), work(context))  # noqa: E731
-        monkeypatch.setitem(run.STAGES, each, noted)
+    noted = noting_stages(stages)
+    monkeypatch.setattr("harness.executors.job.stages", lambda: noted)
     monkeypatch.setattr("harness.scorers.score_all", unscored)
     monkeypatch.setattr("harness.host.files.sync_file", lambda path: None)
     monkeypatch.chdir(tmp_path)
@@ -100,6 +99,9 @@ def test_twenty_changed_settings(
     assert agree("quantization", "--quantization", "nf4")
     assert agree("precision", "--precision", "bf16")
     assert agree("precision as it was", "--precision", "fp32") == ()
+    assert agree("a field of the recipe", "--set", "learning_rate=0.03")
+    assert agree("a field of the task", "--set", "decoding.max_new_tokens=5")
+    assert agree("fields as they were", "--set", "max_length=1024", "split.seed=0") == ()
     assert agree("memory", "--max-memory", "16GiB") == ()
     for name, path, old, new, makes in (
         ("logging", recipe, "save_steps = 2", "save_steps = 2\nlogging_steps = 3", False),
@@ -140,8 +142,8 @@ def test_partial_work_is_counted(commands: Commands, tmp_path: Path) -> None:
     fault = Fault("append", "generate-tuned", count=4)
     assert commands.run(tmp_path, *words, fault=fault).status == -9
     plan = commands.run(tmp_path, *words, "--dry-run")
-    assert "cached   prepare, train, generate-base, measure-base" in plan.stdout
-    assert "to do    generate-tuned (3 of 6 are there), measure-tuned, score" in plan.stdout
+    assert "cached   prepare, train, generate-base, likelihood-base" in plan.stdout
+    assert "to do    generate-tuned (3 of 6 are there), likelihood-tuned, score" in plan.stdout
     done = commands.run(tmp_path, *words)
     assert "generate tuned: 3 of 6 are there already" in done.stderr
 

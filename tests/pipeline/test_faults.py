@@ -81,10 +81,10 @@ def test_killed_at_each_stage_with_a_model(
         Fault("publish", "train "),  # the adapter is there, its entry is not
         Fault("append", "generate-base", count=3),  # in mid-batch
         Fault("append", "generate-base", count=33, action="TEAR"),  # in the next batch
-        Fault("append", "measure-base", count=5),
+        Fault("append", "likelihood-base", count=5),
         Fault("append", "generate-tuned", count=2, action="TEAR"),
         Fault("publish", "generate-tuned "),
-        Fault("append", "measure-tuned", count=20),
+        Fault("append", "likelihood-tuned", count=20),
         Fault("replace", "scores/nearest.jsonl"),
         Fault("replace", "kinds.jsonl"),
         Fault("replace", "results/comparison.md"),
@@ -121,7 +121,7 @@ def test_a_watched_training_is_the_same_after_kills(
     trouble.mkdir()
     left = model_commands.run(peace, *words)
     assert left.status == 0, left.output
-    in_order(left, "of limit", "step 1/", "validation", "accuracy", "rougeL", "step 1  ", " → ")
+    in_order(left, "% MFU", "step 1/", "validation", "accuracy", "rougeL", "step 1  ", " → ")
     for fault in (Fault("replace", "best-00000001.json"), Fault("append", "log.jsonl", count=3)):
         assert model_commands.run(trouble, *words, fault=fault).status == KILLED, fault
     again = model_commands.run(trouble, *words)
@@ -162,7 +162,7 @@ def test_training_goes_on_from_its_checkpoint(
 
 
 # 32 prompts are decoded together, so that the 35th record is in the second batch.
-@pytest.mark.parametrize(("stage", "at"), [("generate-base", 35), ("measure-tuned", 12)])
+@pytest.mark.parametrize(("stage", "at"), [("generate-base", 35), ("likelihood-tuned", 12)])
 def test_records_that_are_there_are_not_made_again(
     stage: str,
     at: int,
@@ -455,7 +455,7 @@ def test_a_damaged_training_log_and_checkpoint_are_said_and_the_log_is_whole(
     [
         ("data/test.jsonl", {"prepare"}),
         ("generations/base.jsonl", {"generate-base"}),
-        ("losses/tuned.jsonl", {"measure-tuned"}),
+        ("likelihoods/tuned.jsonl", {"likelihood-tuned"}),
         ("scores/nearest.jsonl", {"score"}),
         ("predictions.csv", {"compare"}),
     ],

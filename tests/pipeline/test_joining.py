@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import DataError, UsageError
-from harness.pipeline.answers import Answered
 from harness.pipeline.compare import Side, loss_table
 from harness.pipeline.joining import join
-from harness.pipeline.places import check_out, publish
+from harness.pipeline.outputs import check_out, write_together
+from harness.pipeline.predictions import Predictions
 from harness.records import Metric, Sample, SampleLoss, Scored
 from harness.reports.rows import Origin
 from harness.reports.summary import SummaryRow, summary_terminal, systems_terminal
@@ -23,34 +23,34 @@ from tests.support.storing import one_sentence, quick, temporaries
 ORIGIN = Origin("m", "t", "r", 0, "run")
 
 
-def answered(
+def predictions(
     name: str, ids: list[str], groups: list[str] | None = None, by_id: bool = True
-) -> Answered:
+) -> Predictions:
     samples = [Sample(i, f"prompt {i}", f"reference {i}", f"{name} {i}") for i in ids]
-    return Answered(name, samples, groups or [""] * len(ids), by_id, {}, ORIGIN)
+    return Predictions(name, samples, groups or [""] * len(ids), by_id, {}, ORIGIN)
 
 
 @quick
 @given(st.lists(st.text(max_size=3), unique=True, min_size=1, max_size=8), st.randoms())
 def test_joining_by_id_pairs_each_sample_with_its_own(ids: list[str], rng: random.Random) -> None:
     shuffled = rng.sample(ids, len(ids))
-    joined = join(answered("a", ids), answered("b", shuffled, [f"g{i}" for i in shuffled]))
+    joined = join(predictions("a", ids), predictions("b", shuffled, [f"g{i}" for i in shuffled]))
     assert [x.id for x in joined.a] == [y.id for y in joined.b] == ids
     assert [y.prediction for y in joined.b] == [f"b {i}" for i in ids]
     assert joined.groups == [f"g{i}" for i in ids]  # B's own, in the order of A
 
 
 def test_groups_of_a_are_taken_first() -> None:
-    joined = join(answered("a", ["1", "2"], ["x", ""]), answered("b", ["1", "2"], ["y", "y"]))
+    joined = join(predictions("a", ["1", "2"], ["x", ""]), predictions("b", ["1", "2"], ["y", "y"]))
     assert joined.groups == ["x", ""]
 
 
 def test_joining_by_order_says_why_and_needs_equal_references() -> None:
-    bare = answered("b", ["1", "2"], by_id=False)
-    assert join(answered("a", ["1", "2"]), bare).how == "order, for b gives no ids"
+    bare = predictions("b", ["1", "2"], by_id=False)
+    assert join(predictions("a", ["1", "2"]), bare).how == "order, for b gives no ids"
     assert join(bare, bare).how == "order, for b and b gives no ids"
     with pytest.raises(DataError) as caught:
-        join(answered("a", ["2", "1"]), bare)
+        join(predictions("a", ["2", "1"]), bare)
     one_sentence(caught.value, "sample '2' (there '1')", "between a and b")
 
 
@@ -85,7 +85,7 @@ def test_losses_of_two_runs() -> None:
 
 
 def test_a_sides_short_name() -> None:
-    assert Side(Path("x/a.jsonl"), answered("a", ["1"])).short == "m"
+    assert Side(Path("x/a.jsonl"), predictions("a", ["1"])).short == "m"
 
 
 # --- files -----------------------------------------------------------------------------------
@@ -104,12 +104,12 @@ def test_files_are_named_in_order_and_all_or_none(
         replace(source, target)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "replace", noting)
-    publish({tmp_path / "x" / "a": b"1", tmp_path / "y" / "b": b"2"})
+    write_together({tmp_path / "x" / "a": b"1", tmp_path / "y" / "b": b"2"})
     assert named == ["a", "b"]
     assert (tmp_path / "y" / "b").read_bytes() == b"2"
     (tmp_path / "file").write_bytes(b"mine")
     with pytest.raises(Exception, match="cannot write"):
-        publish({tmp_path / "x" / "a": b"3", tmp_path / "file" / "b": b"4"})
+        write_together({tmp_path / "x" / "a": b"3", tmp_path / "file" / "b": b"4"})
     assert (tmp_path / "x" / "a").read_bytes() == b"1"
     assert temporaries(tmp_path) == []
 

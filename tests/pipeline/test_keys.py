@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,17 +12,22 @@ from typing import Any
 
 import pytest
 
-from harness import hub
 from harness.config.schema import RecipeConfig, TaskConfig
 from harness.host import checksums, machine
+from harness.host.files import digest
 from harness.pipeline import plan
-from harness.pipeline.plan import CODE, LIBRARIES, UNKEYED, Options, plan_runs, stage_names
+from harness.pipeline.options import Options
+from harness.pipeline.plan import plan_runs
+from harness.pipeline.selection import select
+from harness.runs import stage as stage_module
+from harness.runs.run import UNKEYED, Run
+from harness.stages import stage_names
 from tests.support.commands import GENERATOR, make_registry
 
 ALL = frozenset(stage_names())
 NONE: frozenset[str] = frozenset()
 MODEL = ALL - {"prepare"}
-TRAINED = MODEL - {"generate-base", "measure-base"}
+TRAINED = MODEL - {"generate-base", "likelihood-base"}
 ANSWERED = MODEL - {"train"}
 GENERATED = frozenset(["generate-base", "generate-tuned", "score", "compare"])
 SCORED = frozenset(["score", "compare"])
@@ -74,6 +77,10 @@ class World:
 
     def keys(self, task: str = "words") -> dict[str, str]:
         """The keys of a run, and the name of its folder as "folder"."""
+        run = self.run(task)
+        return {**run.keys, "folder": digest(run.identity)}
+
+    def run(self, task: str = "words") -> Run:
         options = {
             "models": ("mine",),
             "tasks": (task,),
@@ -83,8 +90,8 @@ class World:
             "data": {"rows": str(self.rows)} if task == "rows" else {},
             **self.options,
         }
-        (run,) = plan_runs(Options(**options))
-        return {**run.keys, "folder": plan.digest(run.identity)}
+        (run,) = plan_runs(select(Options(**options)))
+        return run
 
 
 @pytest.fixture
@@ -157,11 +164,28 @@ TABLE: dict[str, tuple[Callable[[World], object], frozenset[str]]] = {
     # the command
     "limit": (option(limit=3), ANSWERED),
     "seed": (option(seeds=(1,)), TRAINED),
-    "max steps": (option(max_steps=2), TRAINED),
-    "epochs": (option(epochs=1.0), TRAINED),
-    "quantization": (option(quantization="nf4"), MODEL),
-    "precision": (option(precision="bf16"), MODEL),
-    "precision as it was": (option(precision="fp32"), NONE),
+    "max steps": (option(overrides={"recipe.max_steps": 2}), TRAINED),
+    "epochs": (option(overrides={"recipe.num_train_epochs": 1.0}), TRAINED),
+    "quantization": (option(overrides={"recipe.quantization": "nf4"}), MODEL),
+    "precision": (option(overrides={"recipe.precision": "bf16"}), MODEL),
+    "precision as it was": (option(overrides={"recipe.precision": "fp32"}), NONE),
+    **{
+        f"set {name} to {value}": (option(overrides={name: value}), stages)
+        for name, value, stages in (
+            ("recipe.learning_rate", 0.02, TRAINED),
+            ("recipe.learning_rate", 0.01, NONE),  # as it was
+            ("recipe.lora.r", 8, TRAINED),
+            ("recipe.max_length", 64, TRAINED | {"likelihood-base"}),
+            ("recipe.save_steps", 3, NONE),
+            ("recipe.description", "x", NONE),
+            ("task.description", "x", NONE),
+            ("task.template", "Do: {}", MODEL),
+            ("task.decoding.max_new_tokens", 4, GENERATED),
+            ("task.scorers", ["exact_match"], SCORED),
+            ("task.split.validation", 0.4, ALL),
+            ("task.data.train", 11, ALL),
+        )
+    },
     "memory": (option(max_memory=2**30), NONE),
     "sinks": (option(report_to=("wandb",)), NONE),
     "verify": (option(verify=True), NONE),
@@ -169,7 +193,7 @@ TABLE: dict[str, tuple[Callable[[World], object], frozenset[str]]] = {
     # the recipe
     "learning rate": (edit("recipe", "0.01", "0.02"), TRAINED),
     "rank": (recipe("[lora]\nr = 8"), TRAINED),
-    "max length": (recipe("max_length = 64"), TRAINED | {"measure-base"}),
+    "max length": (recipe("max_length = 64"), TRAINED | {"likelihood-base"}),
     "eval steps": (recipe("eval_steps = 2"), TRAINED),
     "eval samples": (recipe("eval_samples = 2"), TRAINED),
     "logging steps": (recipe("logging_steps = 5"), NONE),
@@ -216,6 +240,15 @@ TABLE: dict[str, tuple[Callable[[World], object], frozenset[str]]] = {
 def test_each_line_of_the_table(line: str, world: World) -> None:
     change, wanted = TABLE[line]
     assert changed(world, change) == wanted
+
+
+def test_a_field_that_is_set_is_keyed_like_one_of_the_file(world: World) -> None:
+    world.options["overrides"] = {"recipe.lora.r": 8, "task.decoding.max_new_tokens": 4}
+    given = world.keys()
+    del world.options["overrides"]
+    recipe("[lora]\nr = 8")(world)
+    edit("task", "max_new_tokens = 8", "max_new_tokens = 4")(world)
+    assert world.keys() == given
 
 
 DATA: dict[str, tuple[str, str, bool]] = {
@@ -311,7 +344,8 @@ def test_each_package_is_in_the_keys_of_what_uses_it(
     version = machine.version_of
 
     def newer(_: World) -> None:
-        monkeypatch.setattr(plan, "version_of", lambda n: "9" if n == package else version(n))
+        for module in (plan, stage_module):
+            monkeypatch.setattr(module, "version_of", lambda n: "9" if n == package else version(n))
 
     assert changed(world, newer) == UNDER[package]
 
@@ -341,22 +375,16 @@ def test_a_tokenizer_that_is_converted_at_loading_is_keyed_by_what_converts_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (world.weights / "tokenizer.json").rename(world.weights / "tokenizer.model")
+    names = world.run().weights["libraries"]
+    assert {"torch", "sentencepiece", "tiktoken", "protobuf"} <= names.keys()
+    assert "gguf" not in names
     newer = lambda _: monkeypatch.setattr(plan, "version_of", lambda name: f"9 {name}")  # noqa: E731
-    assert changed(world, newer) == ALL
-    groups: set[str] = set()
-    monkeypatch.setattr(plan, "libraries", lambda *names: groups.update(names))
-    world.keys()
-    assert {"weights", "tokenizer"} <= groups
-    assert "embedded" not in groups
+    assert changed(world, newer) == MODEL
 
 
-def test_what_the_tables_name_is_there() -> None:
-    package = Path(plan.__file__).parent
-    for part in {part for parts in CODE.values() for part in parts}:
-        assert (package / part).exists(), part
+def test_what_changes_no_file_is_a_setting_that_there_is() -> None:
     assert UNKEYED["recipe"] < set(RecipeConfig.model_fields)
     assert UNKEYED["task"] < set(TaskConfig.model_fields)
-    assert len(LIBRARIES["weights"]) == len(set(LIBRARIES["weights"]))
 
 
 # --- seals -----------------------------------------------------------------------------------
@@ -436,41 +464,3 @@ def test_seals_of_folders_that_are_gone_go(world: World) -> None:
     world.keys()
     (other,) = (world.root / "cache" / "seals").iterdir()
     assert other != seal
-
-
-def test_the_hub_is_looked_for_where_its_own_library_looks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each environment beside `huggingface_hub.constants`, read in a fresh process."""
-    names = ("HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN_PATH")
-    for name in names:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    environments: list[dict[str, str]] = [
-        {},
-        {"HF_HOME": "/a"},
-        {"XDG_CACHE_HOME": "/b"},
-        {"HUGGINGFACE_HUB_CACHE": "/c", "HF_HOME": "/a"},
-        {"HUGGINGFACE_HUB_CACHE": "/c", "HF_HUB_CACHE": "/d"},
-        {"HF_HUB_CACHE": "~/e"},
-        {"HF_HOME": "$HOME/f"},
-    ]
-    script = """
-import importlib, json, os, sys
-import huggingface_hub.constants as constants
-places = []
-for environment in json.loads(sys.argv[1]):
-    os.environ.update(environment)
-    importlib.reload(constants)
-    places.append(constants.HF_HUB_CACHE)
-    for name in environment:
-        del os.environ[name]
-print(json.dumps(places))
-"""
-    command = [sys.executable, "-c", script, json.dumps(environments)]
-    places = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    for environment, place in zip(environments, places, strict=True):
-        with monkeypatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            assert str(hub.cache_folder()) == place

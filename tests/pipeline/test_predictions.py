@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import DataError
-from harness.pipeline.predictions import read
+from harness.pipeline.predictions import read_predictions
 from harness.records import Assertion
 from tests.support.storing import one_sentence, quick
 
@@ -36,7 +36,7 @@ def test_all_keys(tmp_path: Path) -> None:
         "model": "other keys are ignored",
         "latency": [1],
     }
-    found = read(write(tmp_path, row))
+    found = read_predictions(write(tmp_path, row))
     sample = found.samples[0]
     assert (sample.id, sample.prompt, sample.finish_reason) == ("7", "say a", "length")
     assert (sample.prediction, sample.reference) == ("<p>a</p>", "<p>b</p>")
@@ -48,7 +48,7 @@ def test_all_keys(tmp_path: Path) -> None:
 
 def test_the_least_there_can_be(tmp_path: Path) -> None:
     nulls = dict.fromkeys(("id", "prompt", "assertions", "finish_reason", "group"))
-    found = read(write(tmp_path, "", PLAIN, "  ", {**PLAIN, **nulls}))
+    found = read_predictions(write(tmp_path, "", PLAIN, "  ", {**PLAIN, **nulls}))
     assert [sample.id for sample in found.samples] == ["2", "4"]  # lines of the file
     assert [sample.finish_reason for sample in found.samples] == [None, None]
     assert (found.groups, found.by_id) == (["", ""], False)
@@ -57,7 +57,7 @@ def test_the_least_there_can_be(tmp_path: Path) -> None:
 def test_a_byte_order_mark_and_carriage_returns(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(PLAIN).encode() + b"\r\n\r\n")
-    assert read(path).samples[0].prediction == "<p>a</p>"
+    assert read_predictions(path).samples[0].prediction == "<p>a</p>"
 
 
 @quick
@@ -66,7 +66,7 @@ def test_any_text_comes_through(
     tmp_path_factory: pytest.TempPathFactory, prediction: str, reference: str
 ) -> None:
     row = json.dumps({"prediction": prediction, "reference": reference})  # surrogates as escapes
-    sample = read(write(tmp_path_factory.mktemp("any"), row)).samples[0]
+    sample = read_predictions(write(tmp_path_factory.mktemp("any"), row)).samples[0]
     expected = json.loads(row)
     assert sample.prediction == expected["prediction"]
     assert sample.reference == expected["reference"]
@@ -110,7 +110,7 @@ def test_any_text_comes_through(
 def test_a_fault_is_named_with_its_line(row: Any, texts: list[str], tmp_path: Path) -> None:
     path = write(tmp_path, {**PLAIN, "id": "1"}, "", row)
     with pytest.raises(DataError) as caught:
-        read(path)
+        read_predictions(path)
     one_sentence(caught.value, "p.jsonl' line 3", *texts)
     assert str(caught.value).endswith((".", "?"))
     assert len(str(caught.value)) < 500
@@ -130,11 +130,11 @@ def test_a_file_that_is_none(data: bytes, text: str, tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_bytes(data)
     with pytest.raises(DataError) as caught:
-        read(path)
+        read_predictions(path)
     one_sentence(caught.value, "p.jsonl", text)
 
 
 def test_a_name_with_a_nul(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        read(tmp_path / "a\0b")
+        read_predictions(tmp_path / "a\0b")
     one_sentence(caught.value, "cannot be read")

@@ -21,10 +21,10 @@ from filelock import FileLock
 from harness.errors import BusyError, StorageError, UsageError
 from harness.host import exchange
 from harness.pipeline import publishing
+from harness.pipeline.listing import age, runs_table
 from harness.pipeline.naming import asked, checked, name_of
-from harness.pipeline.plan import Options
+from harness.pipeline.options import Options
 from harness.pipeline.publishing import CURVES, FILES, Published, Tables, publish, refuse, tidy
-from harness.runs.listing import age, runs_table
 from tests.support.commands import (
     Commands,
     Fault,
@@ -307,12 +307,22 @@ def test_a_writer_that_does_not_let_go_is_named(
     assert marks(tmp_path) == {"new"}
 
 
+def setting(field: str, value: Any, *, kind: str = "recipe", **options: Any) -> Options:
+    return Options(overrides={f"{kind}.{field}": value}, **options)
+
+
 def test_every_command_has_a_name_of_its_own() -> None:
     assert asked(Options()) == "default"
     assert asked(Options(limit=8)) == "gemma3-270m-limit8"
     assert asked(Options(models=("falcon7b", "llama2-7b"))) == "falcon7b+llama2-7b"
     one = Options(
-        *(("falcon7b",), ("html_alpaca",), "quick", (0, 1), 8, 20, 0.5, "nf4", "bf16"),
+        *(("falcon7b",), ("html_alpaca",), "quick", (0, 1), 8),
+        overrides={
+            "recipe.precision": "bf16",
+            "recipe.quantization": "nf4",
+            "recipe.num_train_epochs": 0.5,
+            "recipe.max_steps": 20,
+        },
         results=Path("elsewhere"),
         max_memory=2**34,
     )
@@ -322,13 +332,25 @@ def test_every_command_has_a_name_of_its_own() -> None:
     different = [
         Options(),
         Options(limit=8),
-        Options(max_steps=8),
+        setting("max_steps", 8),
         Options(seeds=(8,)),
         Options(seeds=(0, 8)),
-        Options(epochs=8.0),
-        Options(epochs=8.00000001),
-        Options(quantization="none"),
-        Options(precision="auto"),
+        setting("num_train_epochs", 8.0),
+        setting("num_train_epochs", 8.00000001),
+        setting("quantization", "none"),
+        setting("quantization", "auto"),
+        setting("precision", "auto"),
+        setting("lora.r", 8),
+        setting("lora.r", 16),
+        setting("lora.lora_alpha", 8.0),
+        setting("lora.target_modules", "q_proj"),
+        setting("lora.target_modules", ["q_proj"]),
+        setting("lora.target_modules", ["q_proj", "v_proj"]),
+        setting("template", "a/{}", kind="task"),
+        setting("template", "b/{}", kind="task"),
+        setting("description", "a"),
+        setting("description", "a", kind="task"),
+        Options(overrides={"recipe.lora.r": 8, "recipe.packing": True}),
         Options(tasks=("words",)),
         Options(recipe="words"),
         Options(models=("gemma3-270m", "words")),
@@ -339,7 +361,7 @@ def test_every_command_has_a_name_of_its_own() -> None:
         Options(models=("a",), tasks=("b",)),
         Options(models=("a",), recipe="b"),
         Options(models=("a-int8",)),
-        Options(models=("a",), quantization="int8"),
+        setting("quantization", "int8", models=("a",)),
         Options(models=("m" * 64,), limit=1),
         Options(models=("m" * 64,), limit=2),
         Options(data={"html_blocks": "a"}),
@@ -351,6 +373,11 @@ def test_every_command_has_a_name_of_its_own() -> None:
     assert len(set(names)) == len(names), names
     assert max(map(len, names)) <= 64
     assert not {"latest", "bench"} & set(names)
+    assert all("/" not in name for name in names)
+    given = {"recipe.lora.lora_alpha": 8, "recipe.packing": True}
+    same = {"recipe.packing": True, "recipe.lora.lora_alpha": 8.0}
+    assert asked(Options(overrides=given)) == asked(Options(overrides=same))
+    assert asked(Options(overrides=given)).startswith("gemma3-270m-lora.lora_alpha8-packingtrue-")
 
 
 @pytest.mark.parametrize(
@@ -388,7 +415,7 @@ def test_a_failing_run_leaves_the_last_good_tables(
     (run,) = run_folders(tmp_path)
     for file in (run / "generations").iterdir():
         file.unlink()
-    broken = Fault("call", "harness.stages.generate:write_jsonl", action="ENOSPC")
+    broken = Fault("call", "harness.stages.collect:write_jsonl", action="ENOSPC")
     failed = commands.run(tmp_path, *scripted, fault=broken)
     assert failed.status == 1
     assert tables(tmp_path) == good

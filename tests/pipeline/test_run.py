@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.pipeline.plan import stage_names
 from harness.reports import COLUMNS, ComparisonRow, parse_comparison_csv
+from harness.stages import stage_names
 from tests.support.commands import (
     Commands,
     Fault,
@@ -167,7 +167,7 @@ def test_what_changed_is_made_anew_and_no_more(
     def without(*names: str) -> tuple[str, ...]:
         return tuple(name for name in EVERYTHING if name not in names)
 
-    base = ("generate-base", "measure-base")
+    base = ("generate-base", "likelihood-base")
     assert stages() == EVERYTHING
     assert stages() == ()
     assert stages("--limit", 3) == AFTER_TRAINING

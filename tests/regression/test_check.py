@@ -19,7 +19,7 @@ from harness.regression import frozen, subjects
 from harness.regression.check import check, shipped_baselines
 from harness.regression.expressions import evaluate
 from harness.regression.goldens import KINDS, Case, faults_in, faults_of_set, read_cases, text_of
-from harness.scorers.text.answers import Answers
+from harness.scorers.text.form import Form
 from harness.scorers.text.rouge import Rouge
 
 FEW = ["rouge", "answers"]
@@ -128,8 +128,8 @@ def test_long_lists_are_counted(folder: Path) -> None:
 
 
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    score = Answers.score
-    monkeypatch.setattr(Answers, "score", lambda self, s: {**score(self, s), "repetition": 0.25})
+    score = Form.score
+    monkeypatch.setattr(Form, "score", lambda self, s: {**score(self, s), "repetition": 0.25})
 
 
 def test_update_demands_a_raised_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_update_demands_a_raised_version(folder: Path, monkeypatch: pytest.Monke
     assert status == 1
     assert "answers: repetition moved and the version is 1; make it 2" in said
     assert (folder / frozen.SCORES).read_bytes() == before
-    monkeypatch.setattr(Answers, "version", 2)
+    monkeypatch.setattr(Form, "version", 2)
     status, said = run(folder, update=True)
     assert status == 0
     assert "answers: version was 1, is 2" in said

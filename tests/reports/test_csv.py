@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError
+from harness.host.text import printable
 from harness.reports import (
     COLUMNS,
     ComparisonRow,
@@ -27,7 +28,6 @@ from harness.reports import (
     predictions_csv,
 )
 from harness.reports.csv_file import escape_formula, unescape_formula
-from harness.reports.text import printable
 
 quick = settings(derandomize=True, deadline=None, max_examples=80)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.host.text import clip, display_width, pad, printable, single_line, wrap
 from harness.reports.formats import (
     decimals_for,
     format_curve,
@@ -17,7 +18,6 @@ from harness.reports.formats import (
     format_p_value,
     sparkline,
 )
-from harness.reports.text import clip, display_width, pad, printable, single_line, wrap
 
 quick = settings(derandomize=True, deadline=None, max_examples=150)
 texts = st.text(

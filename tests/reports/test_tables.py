@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.host.text import single_line
 from harness.reports import (
     ComparisonRow,
     KindRow,
@@ -22,7 +23,6 @@ from harness.reports import (
 )
 from harness.reports.comparison import best_arm, exact_match_counts, group_reports, verdict
 from harness.reports.markdown import escape
-from harness.reports.text import single_line
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 

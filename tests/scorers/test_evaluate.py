@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from harness import hub
+from harness.config.scripts import resolve
 from harness.errors import MissingError, UsageError
 from harness.records import Sample
 from harness.reports import parse_comparison_csv
 from harness.scorers import get, merged, score_all
-from harness.scorers.external.evaluate import resolve
 from tests.support.commands import make_registry, run_of, write_script
 
 library = pytest.importorskip("evaluate", reason="the package evaluate is not installed")
@@ -116,7 +116,7 @@ def test_names_directions_and_signatures(tmp_path: Path) -> None:
     code = one.scorer._code[2]  # type: ignore[attr-defined]
     assert (metric.name, metric.direction, metric.binary) == ("evaluate:own", "higher", False)
     lib = f"evaluate-{library.__version__}"
-    assert metric.signature == f"evaluate:own|lib:{lib}|module:{code[:12]}|text:extracted|v1"
+    assert str(metric.signature) == f"evaluate:own|lib:{lib}|module:{code[:12]}|text:extracted|v1"
     (other,) = get([script(tmp_path, 'return {"score": 0.25}')])
     assert other.metrics[0].signature != metric.signature  # other code, other number
     (rates,) = get([script(tmp_path, 'return {"wer": 0.5, "accuracy": 1}', "rates")])

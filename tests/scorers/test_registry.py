@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.records import FinishReason, Sample
-from harness.scorers import describe, get, merged, metric_names, names, score_all
+from harness.records import FinishReason, Sample, Signature
+from harness.scorers import LIKELIHOOD, entries, get, merged, metric_names, names, score_all
+from harness.scorers.likelihood import LIKELIHOOD_METRICS
 
 TASKS = Path(__file__).parents[2] / "tasks"
 
@@ -38,11 +39,29 @@ def test_every_scorer_gives_exactly_its_metrics_with_a_signature() -> None:
         assert found == tuple(m.name for m in chosen.metrics) == metric_names(name)
         assert {m for m, value in scored.scores.items() if value is None} == set(scored.notes)
         for metric in chosen.metrics:
-            assert metric.signature.split("|")[0] == metric.name
-            assert metric.signature.endswith(f"|text:raw|v{chosen.scorer.version}")
+            assert (metric.signature.name, metric.signature.text) == (metric.name, "raw")
+            assert metric.signature.version == chosen.scorer.version
+            assert Signature.parse(str(metric.signature)) == metric.signature
         seen += found
-        assert describe(name)
     assert len(seen) == len(set(seen))
+
+
+def test_every_metric_is_listed_with_a_line_about_it() -> None:
+    listed = {entry.name: entry for entry in entries()}
+    assert list(listed) == [*names(), "likelihood", "evaluate:NAME"]
+    assert all(entry.summary for entry in listed.values())
+    assert listed["rouge"].metrics == metric_names("rouge")
+    assert listed["likelihood"].metrics == LIKELIHOOD
+
+
+def test_the_likelihood_s_metrics_are_known_and_asked_of_no_answer() -> None:
+    assert tuple(each.metric.name for each in LIKELIHOOD_METRICS) == LIKELIHOOD
+    perplexity = LIKELIHOOD_METRICS[1].metric.signature
+    assert str(perplexity) == "perplexity|of:reference|unit:1/p|mean:corpus|v1"
+    assert Signature.parse(str(perplexity)) == perplexity
+    for name in ("likelihood", *LIKELIHOOD):
+        with pytest.raises(UsageError, match=f"^{name} is of a model's log-likelihoods"):
+            get([name])
 
 
 def test_a_metric_is_chosen_alone_and_never_twice() -> None:
@@ -64,23 +83,22 @@ def test_the_text_that_is_scored_is_in_the_signature() -> None:
         # What the form of an answer is is told of the raw one always.
         assert (scores["exact_match"], scores["fenced"]) == (equal, 1.0)
         signatures = {m.name: m.signature for each in chosen for m in each.metrics}
-        assert f"|text:{text}|" in signatures["exact_match"]
-        assert "|text:raw|" in signatures["fenced"]
+        assert f"|text:{text}|" in str(signatures["exact_match"])
+        assert signatures["fenced"].text == "raw"
 
 
 def test_rouge_signature_is_the_contracts() -> None:
     (metric,) = get(["rougeL"])[0].metrics
-    assert metric.signature == "rougeL|tok:rouge-score|stem:no|text:raw|v1"
+    assert str(metric.signature) == "rougeL|tok:rouge-score|stem:no|text:raw|v1"
 
 
 @pytest.mark.parametrize(("name", "hint"), [("rogue", "'rouge'"), ("qqq", "exact_match")])
 def test_an_unknown_scorer_is_one_sentence_with_the_near_name(name: str, hint: str) -> None:
-    for call in (lambda: get([name]), lambda: describe(name)):
-        with pytest.raises(UsageError) as error:
-            call()
-        assert name in str(error.value)
-        assert hint in str(error.value)
-        assert "\n" not in str(error.value)
+    with pytest.raises(UsageError) as error:
+        get([name])
+    assert name in str(error.value)
+    assert hint in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_name_given_twice_is_one_scorer_and_order_is_kept() -> None:
@@ -103,9 +121,12 @@ def test_scoring_imports_no_torch_and_the_registry_no_scorer() -> None:
     code = """
 import sys
 import harness.scorers as s
-s.describe("rouge")
-assert not [m for m in ("numpy", "bs4", "html5lib", "rapidfuzz", "harness.scorers.text.rouge")
-            if m in sys.modules]
+heavy = ("numpy", "bs4", "html5lib", "rapidfuzz", "importlib.metadata")
+assert not [m for m in sys.modules if m in heavy or m.startswith("harness.scorers.text")]
+s.get(["rougeL"])
+found = {m for m in sys.modules if m.startswith(("harness.scorers.text.", "harness.scorers.html."))}
+assert found == {"harness.scorers.text.rouge", "harness.scorers.text.union_lcs"}, found
+s.entries()
 from harness.records import Sample
 s.score_all([Sample("a", "", "<p>x", "<p>y")], s.get(s.names()))
 assert "torch" not in sys.modules

@@ -17,11 +17,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from importlib import import_module
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module, reload
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.runs.context import Context
+    from harness.runs.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "peft", "numpy", "pydantic", "datasets", "bitsandbytes", "bs4")
@@ -38,7 +42,7 @@ MODEL_IMPORTS = (
     "bitsandbytes",
     "peft",
     "harness.inference.engine",
-    "harness.training.trainer",
+    "harness.training.loop",
     "transformers.models.falcon.modeling_falcon",
     "transformers.models.llama.modeling_llama",
     "transformers.models.gemma3.modeling_gemma3",
@@ -180,12 +184,12 @@ def _serve(imports: list[str]) -> None:
         # Set before any work: a pool of threads does not outlive a fork.
         torch.set_num_threads(1)
     if imports:
-        from harness.pipeline.plan import CODE, code
-        from harness.stages.report import commit
+        from harness.runs.code import code_digest
+        from harness.runs.environment import commit
 
         commit()  # one answer for all children, whatever happens to the checkout meanwhile
-        for parts in CODE.values():
-            code(*parts)
+        files = [f.relative_to(ROOT).with_suffix("") for f in (ROOT / "harness").rglob("*.py")]
+        code_digest(".".join(f.parts).removesuffix(".__init__") for f in files)
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
@@ -217,6 +221,8 @@ def _child(request: dict[str, Any]) -> None:
             os.dup2(os.open(files / name, os.O_WRONLY | os.O_CREAT), number)
         os.chdir(request["cwd"])
         os.environ.update(request["env"])
+        if constants := sys.modules.get("huggingface_hub.constants"):
+            reload(constants)  # it reads the environment once
         if "save_tiny" in request:
             _save_tiny(*request["save_tiny"], **request["settings"])
             status = 0
@@ -261,17 +267,24 @@ def _command(request: dict[str, Any], files: Path) -> int:
 
 
 def _note_stages(seen: list[str]) -> None:
-    from harness.pipeline import run
+    from harness.executors import job
 
-    def noting(name: str, stage: Callable[[Any], None]) -> Callable[[Any], None]:
-        def noted(context: Any) -> None:
-            seen.append(name)
-            stage(context)
+    noted = noting_stages(seen)
+    job.stages = lambda: noted
 
-        return noted
 
-    for name, stage in run.STAGES.items():
-        run.STAGES[name] = noting(name, stage)
+def noting_stages(seen: list[str]) -> tuple[Stage, ...]:
+    """The stages of a run, each of which adds its name to `seen` when it is made."""
+    from harness.stages import stages
+
+    def noting(stage: Stage) -> Stage:
+        def make(context: Context) -> None:
+            seen.append(stage.name)
+            stage.make(context)
+
+        return replace(stage, make=make)
+
+    return tuple(noting(stage) for stage in stages())
 
 
 def _arrange(fault: Fault, report: dict[str, Any]) -> None:

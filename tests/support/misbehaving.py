@@ -8,9 +8,9 @@ import sys
 import time
 
 from harness.errors import MissingError, UsageError
-from harness.records import Metric, Sample
+from harness.records import Sample
 from harness.scorers import Chosen
-from harness.scorers.base import Scorer, Value, signature
+from harness.scorers.base import Scorer, Value, metric
 
 
 class Misbehaving(Scorer):
@@ -22,7 +22,7 @@ class Misbehaving(Scorer):
     def __init__(self, name: str = "misbehaves", start: str = "") -> None:
         self.name = name
         self.start = start
-        self.metrics = (Metric(name, "lower", signature(name, 1)),)
+        self.metrics = (metric(name, "lower", 1),)
 
     def prepare(self) -> None:
         if os.environ.get("MISBEHAVING_PARENT") != str(os.getpid()):

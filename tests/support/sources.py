@@ -65,7 +65,7 @@ def refusal(place: Path | str, of: TaskConfig | None = None) -> str:
     sentence = str(caught.value)
     assert sentence.isprintable()
     assert sentence.endswith(".")
-    assert Path(place).name.replace("\0", " ")[:20] in sentence
+    assert Path(place).name.replace("\0", "\\x00")[:20] in sentence
     assert ": " in sentence  # what and where, then the mend
     assert len(sentence) < 600
     return sentence

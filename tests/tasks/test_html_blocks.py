@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -24,6 +25,7 @@ from bs4 import BeautifulSoup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.data.identity import generator_files
 from harness.records import Assertion, Example
 from harness.scorers.html.assertions import check
 
@@ -56,7 +58,9 @@ def _load() -> ModuleType:
 generator = _load()
 banks = importlib.import_module(f"{PACKAGE}.banks")
 choices = importlib.import_module(f"{PACKAGE}.choices")
-markup = importlib.import_module(f"{PACKAGE}.markup")
+draws = importlib.import_module(f"{PACKAGE}.draws")
+family_module = importlib.import_module(f"{PACKAGE}.family")
+template = importlib.import_module(f"{PACKAGE}.template")
 
 
 def rows_of(side: str, seed: int, count: int) -> list[Example]:
@@ -295,19 +299,19 @@ def edits() -> Iterator[Any]:
 def test_the_page_before_an_edit_fails_and_stands_in_every_prompt() -> None:
     for family, edit in edits():
         assertions = family.check(edit)
-        assert not all(check(edit.before, assertion) for assertion in assertions), edit
-        assert all(check(edit.after, assertion) for assertion in assertions), edit
-        assert all(edit.before in say(edit) for say in family.trained + family.reserved)
+        assert not all(check(edit["before"], assertion) for assertion in assertions), edit
+        assert all(check(edit["after"], assertion) for assertion in assertions), edit
+        assert all(edit["before"] in say(edit) for say in family.trained + family.reserved)
         # The draft may lack an alt text, but never a tag: it parses as the answer does.
-        assert errors(edit.before) == errors(edit.after)
+        assert errors(edit["before"]) == errors(edit["after"])
 
 
 def test_each_change_is_checked_by_itself() -> None:
     """Of two changes made, leaving out either is noticed: its own checks fail on the old page."""
     for _, edit in edits():
-        for change in edit.changes:
-            if change.checks:
-                assert not all(check(edit.before, a) for a in change.checks), change
+        for change in edit["changes"]:
+            if change["checks"]:
+                assert not all(check(edit["before"], a) for a in change["checks"]), change
 
 
 def test_the_prompt_says_all_that_the_reference_holds(sample: list[Example]) -> None:
@@ -370,9 +374,13 @@ def test_banks_keep_what_counting_and_quoting_rely_on() -> None:
         assert text == text.strip()
 
 
+def written(markup_of_values: str, **values: str) -> str:
+    return family_module.reference(markup_of_values)(values)
+
+
 def test_the_house_style() -> None:
-    item = markup.el("li", {"class": 'a"b', "hidden": None}, "x < y & z", markup.el("b", None, "!"))
-    assert markup.render([markup.el("ul", None, item), markup.el("img", {"src": "/a&b"})]) == (
+    item = '<li class="{a}" hidden>{b}<b>!</b></li>'
+    assert written(f'<ul>{item}</ul><img src="{{c}}">', a='a"b', b="x < y & z", c="/a&b") == (
         '<ul>\n  <li class="a&quot;b" hidden>x &lt; y &amp; z<b>!</b></li>\n</ul>\n'
         '<img src="/a&amp;b">'
     )
@@ -381,11 +389,86 @@ def test_the_house_style() -> None:
 @hypothesis_settings
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc"))))
 def test_any_text_survives_rendering(text: str) -> None:
-    page = markup.render([markup.el("p", {"title": text}, text)])
+    page = written('<p title="{text}">{text}</p>', text=text)
     paragraph = BeautifulSoup(page, "html5lib").p
     assert paragraph is not None
     assert paragraph.get_text() == text
     assert paragraph["title"] == text
+
+
+# --- the grammar ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("{name}, {pairs.0.1}, {pairs.-1.0}, {an tag}", "Ada, x, b, an ol"),
+        ("{quoted names}; {commas names}; {count names}", '"a", "b" and "c"; a, b, c; 3'),
+        ("{for n in names}{number}{n}{join}, {end}.", "1a, 2b, 3c."),
+        ("{for n in names}{n}{join}, {at last} or {end}", "a, b or c"),
+        ("{for n in names}{if n is b}{else}{n}{end}{join}+{end}", "a+c"),
+        (
+            "{for a, b in pairs}{a}{b} {end}{for n, m in names.1:, names.1:}{n}{m}{end}",
+            "ax by bbcc",
+        ),
+        ("{if none}never{end}{if lacking}never{else}else{end}", "else"),
+        ("{if tag is ol}yes{end}{if tag is name}never{end}", "yes"),
+        ("list:\n{for n in names}\n  {if n is a}\n- {n}\n{end}\n{end}\nend", "list:\n- a\nend"),
+        ("p { color: {name} }", "p { color: Ada }"),
+    ],
+)
+def test_templates(text: str, filled: str) -> None:
+    values = {"name": "Ada", "tag": "ol", "names": ["a", "b", "c"], "none": ""}
+    values |= {"pairs": [("a", "x"), ("b", "y")]}
+    assert template.Template(text)(values) == filled
+
+
+@pytest.mark.parametrize("text", ["{if a}b", "{for a in b}{if a}{end}", "a{end}"])
+def test_a_template_with_an_end_too_few_or_too_many_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="end"):
+        template.Template(text)
+
+
+def test_rules_draw_in_their_order() -> None:
+    rules = {
+        "theme": "<theme>",
+        "sort, *sizes": "<a, 1, 2|b, 3, 4>",
+        "few": "<sizes Items>",
+        "one": {"by": "sort", "a": "<1..3> {sort}", "else": "none"},
+        "each": {"for": "few in few", "text": "{few}", "day": "<day>"},
+        "at, it": "<pick few>",
+        "all": ["{few}", {"by": "sort", "else": "{sort}"}],
+        "two": "<2 of x|y>",
+    }
+    values = draws.draw(choices.CountingChoices(), rules, {})
+    assert values["sizes"] == ["1", "2"]
+    assert values["one"] == "1 a"
+    assert values["few"] == ["Rye loaf", "Almond croissant"]
+    assert values["each"][1] == {"text": "Almond croissant", "day": "Monday"}
+    assert (values["at"], values["it"]) == (1, "Rye loaf")
+    assert values["all"] == [*values["few"], "a"]
+    assert values["two"] == ["x", "y"]
+
+
+def test_the_example_of_the_docstring_is_a_family() -> None:
+    text, _, _ = sys.modules[PACKAGE].__doc__.partition("\n[draw]  ")
+    example = [line.removeprefix("    ") for line in text.splitlines() if not line[:1].strip()]
+    lists = family_module.family("lists", tomllib.loads("\n".join(example)))
+    contents = [lists.draw(choices.Choices(f"example/{i}")) for i in range(40)]
+    assert {bool(content["price"]) for content in contents} == {True, False}
+    for content in contents:
+        page, prompt = lists.write(content), lists.trained[0](content)
+        assert all(check(page, assertion) for assertion in lists.check(content))
+        assert errors(page) == ["expected-doctype-but-got-start-tag"]
+        assert all(thing in prompt for thing in content["things"])
+
+
+def test_the_identity_of_the_rows_covers_the_files_that_they_are_made_of() -> None:
+    covered = {file.relative_to(FOLDER).as_posix() for file in generator_files(FOLDER)}
+    names = {family.name for family in generator.FAMILIES}
+    assert {f"families/{name}.toml" for name in names} | {"words.toml", "template.py"} <= covered
+    assert {file.stem for file in FOLDER.glob("families/*")} == names
+    assert {file.relative_to(FOLDER).as_posix() for file in FOLDER.glob("drafts/*")} <= covered
 
 
 @hypothesis_settings

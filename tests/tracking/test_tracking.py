@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
+from harness.cli import run
 from harness.errors import MissingError
 from harness.tracking import SINKS, Feed, require
 
@@ -102,7 +102,7 @@ def test_a_sink_that_fails_is_named_once_and_dropped(tmp_path: Path, verb: str) 
 
 
 def test_names_and_absent_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert SINKS == main.SINKS
+    assert SINKS == run.SINKS
     monkeypatch.setattr("harness.tracking.sink.find_spec", lambda name: None)
     with pytest.raises(MissingError, match="pip install trackio"):
         require(["trackio"])

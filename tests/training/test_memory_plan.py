@@ -1,4 +1,4 @@
-"""Plans of a GPU's rows: they fit, a larger card is never slower, a step is split evenly."""
+"""Plans of a GPU's memory: they fit, a larger card is never slower, a step is split evenly."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.training import memory_plan
-from harness.training.memory_plan import GIB, RowPlan, Shape, Wanted
+from harness.training.memory_plan import GIB, MemoryPlan, ModelSizes, PlanConstraints
 
-LLAMA = Shape(
-    layers=32, linear=6_476_005_376, head=131_072_000, largest=4096 * 11008, kept=66_304,
-    hidden=4096, trainable=39_976_960, dropped=0, held=4 * 10**9, quantized=True,
+LLAMA = ModelSizes(
+    layers=32, linear=6_476_005_376, head=131_072_000, largest=4096 * 11008, activations=66_304,
+    hidden=4096, trainable=39_976_960, dropout=0, allocated=4 * 10**9, quantized=True,
 )  # fmt: skip
 STEP, LONGEST = 8300.0, 1024
 
@@ -24,16 +24,16 @@ def plan(
     room: float,
     step: float = STEP,
     longest: int = LONGEST,
-    wanted: Wanted = Wanted(),  # noqa: B008
-) -> RowPlan:
+    fixed: PlanConstraints = PlanConstraints(),  # noqa: B008
+) -> MemoryPlan:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory_plan, "available", lambda device, memory: room)
-        patch.setattr(Shape, "of", classmethod(lambda cls, base, adapter: LLAMA))
+        patch.setattr(ModelSizes, "of", classmethod(lambda cls, base, adapter: LLAMA))
         base: Any = SimpleNamespace(quantization="nf4", device=None)
-        return memory_plan._fastest(base, None, longest, step, wanted)  # type: ignore[arg-type]
+        return memory_plan._fastest(base, None, longest, step, fixed)  # type: ignore[arg-type]
 
 
-def estimate(made: RowPlan, step: float = STEP) -> float:
+def estimate(made: MemoryPlan, step: float = STEP) -> float:
     real = step / math.ceil(step / made.row_tokens)
     return LLAMA.seconds(real, made.dense, made.checkpointed_of(int(real)))
 
@@ -67,11 +67,14 @@ def test_a_step_that_needs_two_rows_has_two_of_about_its_half() -> None:
         assert any(1.1 * STEP / rows < size < 1.2 * STEP / rows + 64 for size in sizes)
 
 
-def test_what_is_wanted_is_kept_to() -> None:
-    assert plan(76 * GIB, wanted=Wanted(checkpointing="always")).checkpointed == LLAMA.layers
-    assert not plan(76 * GIB, wanted=Wanted(dense=False)).dense
-    assert plan(76 * GIB, wanted=Wanted(row_tokens=2048)).row_tokens == 2048
-    never = plan(16 * GIB, wanted=Wanted(checkpointing="never"))
+def test_what_is_fixed_stays() -> None:
+    assert (
+        plan(76 * GIB, fixed=PlanConstraints(checkpointing="always")).checkpointed == LLAMA.layers
+    )
+    assert not plan(76 * GIB, fixed=PlanConstraints(dense=False)).dense
+    assert plan(76 * GIB, fixed=PlanConstraints(row_tokens=2048)).row_tokens == 2048
+    assert not plan(76 * GIB, fixed=PlanConstraints(flash=False)).flash
+    never = plan(16 * GIB, fixed=PlanConstraints(checkpointing="never"))
     assert never.checkpointed == 0
     assert LLAMA.bytes(never.row_tokens, never.dense, 0) <= 16 * GIB
 

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from harness.config.overrides import override
 from harness.config.registry import Registry
 from harness.config.schema import RecipeConfig
 from harness.models.adapter import Adapter
-from harness.pipeline.plan import Options
+from harness.pipeline.options import Options
 from harness.training.loader import step_loader
 from harness.training.schedule import (
     examples_of_step,
@@ -27,7 +28,6 @@ from harness.training.schedule import (
     total_steps,
 )
 from harness.training.step_log import StepLog
-from harness.training.trainer import train
 from tests.support.commands import (
     Commands,
     make_registry,
@@ -37,7 +37,7 @@ from tests.support.commands import (
     write_script,
 )
 from tests.support.tiny import base_of, tiny_model
-from tests.training.test_packing import sample
+from tests.support.training import sample, trained
 
 REGISTRY = Registry()
 FALCON_LINEARS = ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]
@@ -212,7 +212,7 @@ def fit(base: Any, recipe: RecipeConfig, folder: Path) -> tuple[Adapter, list[St
     samples = [sample(str(i), 8 + 3 * i, 4, seed=i) for i in range(9)]
     adapter = Adapter.attach(base, recipe.lora, seed=0)
     log: list[StepLog] = []
-    train(base, adapter, samples, [], recipe, 0, folder, log.append, lambda line: None)
+    trained(base, adapter, recipe, folder, log.append, samples=samples)
     return adapter, log
 
 
@@ -244,7 +244,7 @@ def test_a_variant_of_lora_is_trained_saved_and_loaded_by_peft(flag: str, tmp_pa
 
     changes: dict[str, Any] = {"learning_rate": 1e-2, "lora.r": 8, f"lora.{flag}": True}
     make_registry(tmp_path, **changes)
-    recipe = Registry(tmp_path).recipe("tiny", {"max_steps": 2})
+    recipe = override(Registry(tmp_path).recipe("tiny"), {"recipe.max_steps": 2})
     base = base_of("llama")
     adapter, log = fit(base, recipe, tmp_path / "checkpoints")
     assert log[1].loss < log[0].loss + 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import weakref
 from collections.abc import Callable
@@ -11,35 +12,20 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config.schema import LoraSettings, RecipeConfig
+from harness.config.schema import LoraSettings
 from harness.data.tokens import TokenSample
 from harness.errors import DivergedError, Interrupted, RunError, UsageError
 from harness.models.adapter import Adapter
-from harness.training import trainer
+from harness.training import loop, trainable_decoder, trainer
+from harness.training.accumulate import accumulate
 from harness.training.checkpoints import newest_checkpoint, save_checkpoint
-from harness.training.memory_plan import RowPlan, Wanted
+from harness.training.memory_plan import MemoryPlan, PlanConstraints
 from harness.training.schedule import examples_of_step, learning_rate, total_steps
-from harness.training.step import accumulate
 from harness.training.step_log import StepLog
-from harness.training.trainer import train
+from harness.training.trainable_decoder import TrainableDecoder
+from harness.training.trainer import Trainer
 from tests.support.tiny import FAMILIES, base_of
-from tests.training.test_packing import sample
-
-LENGTHS = [(13, 5), (30, 1), (21, 20), (9, 2), (40, 12), (17, 8), (25, 3), (11, 10)]
-SAMPLES = [sample(str(i), *shape, seed=i) for i, shape in enumerate(LENGTHS)]
-
-
-def recipe(**changes: Any) -> RecipeConfig:
-    values: dict[str, Any] = {
-        "name": "test",
-        "precision": "fp32",
-        "per_device_train_batch_size": 2,
-        "gradient_accumulation_steps": 2,
-        "num_train_epochs": 3.0,
-        "learning_rate": 1e-2,
-        "lora": LoraSettings(r=4, lora_alpha=8.0, lora_dropout=0.1),
-    }
-    return RecipeConfig(**{**values, **changes})
+from tests.support.training import SAMPLES, tiny_recipe, trained
 
 
 def fit(
@@ -50,7 +36,7 @@ def fit(
 ) -> tuple[list[StepLog], dict[str, torch.Tensor]]:
     """Train a fresh adapter on a fresh tiny llama; what was logged and the adapter's weights."""
     base = base_of("llama")
-    settings = recipe(**changes)
+    settings = tiny_recipe(**changes)
     adapter = Adapter.attach(base, settings.lora, seed=0)
     entries: list[StepLog] = []
 
@@ -58,7 +44,7 @@ def fit(
         entries.append(entry)
         on_step(entry)
 
-    train(base, adapter, samples or SAMPLES, [], settings, 0, folder, log, lambda line: None)
+    trained(base, adapter, settings, folder, log, samples=samples or SAMPLES)
     return entries, adapter.state()
 
 
@@ -75,7 +61,7 @@ def test_gradients_of_an_accumulated_step_equal_those_of_one_batch(family: str) 
     def gradients(capacity: int) -> list[torch.Tensor]:
         for parameter in adapter.parameters():
             parameter.grad = None
-        accumulate(base, SAMPLES, RowPlan(capacity), scaler)
+        accumulate(base, SAMPLES, MemoryPlan(capacity), scaler)
         return [p.grad.clone() for p in adapter.parameters() if p.grad is not None]
 
     # The second witness: one padded batch through transformers' own loss.
@@ -154,6 +140,28 @@ def test_an_8_bit_optimizer_resumes_too(tmp_path: Path) -> None:
     assert all(torch.equal(resumed[name], weights[name]) for name in weights)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_trainer_goes_on_from_the_state_of_another(family: str) -> None:
+    def trainer_of() -> Trainer:
+        base, recipe = base_of(family), tiny_recipe()
+        adapter = Adapter.attach(base, recipe.lora, seed=0)
+        return Trainer(base, adapter, SAMPLES, [], recipe, 0, lambda line: None)
+
+    def steps(made: Trainer, first: int, last: int) -> list[tuple[float, float]]:
+        return [made.wait_for(made.train_step(SAMPLES[i : i + 4]))[:2] for i in range(first, last)]
+
+    one, other = trainer_of(), trainer_of()
+    one.prepare()
+    steps(one, 0, 2)
+    state = copy.deepcopy(one.state_dict())
+    other.load_state_dict(state)
+    other.prepare()
+    assert steps(one, 2, 4) == steps(other, 2, 4)
+    assert one.step == other.step == 4
+    weights = other.adapter.state()
+    assert all(torch.equal(value, weights[name]) for name, value in one.adapter.state().items())
+
+
 def test_a_signal_leaves_a_checkpoint_of_the_step_that_ended(tmp_path: Path) -> None:
     import os
     import signal
@@ -198,7 +206,7 @@ def test_a_device_kept_ahead_takes_the_same_steps_and_loses_none(
     from harness.host import signals
 
     whole, weights = fit(tmp_path / "whole")
-    monkeypatch.setitem(trainer.AHEAD, "cpu", 1)
+    monkeypatch.setitem(loop.LOOKAHEAD, "cpu", 1)
     real = trainer.accumulate
     begun: list[int] = []
     known: list[tuple[int, int]] = []
@@ -275,7 +283,7 @@ def test_checkpoints_are_limited_and_a_damaged_one_is_passed_over(tmp_path: Path
 
 
 def test_a_checkpoint_carries_what_it_is_given(tmp_path: Path) -> None:
-    base, settings = base_of("llama"), recipe(save_steps=2)
+    base, settings = base_of("llama"), tiny_recipe(save_steps=2)
     log: list[dict[str, Any]] = []
     got: list[tuple[int, dict[str, Any]]] = []
 
@@ -290,10 +298,9 @@ def test_a_checkpoint_carries_what_it_is_given(tmp_path: Path) -> None:
     for _ in range(2):
         adapter = Adapter.attach(base, settings.lora, seed=0)
         with pytest.raises(KeyError):
-            train(
-                base, adapter, SAMPLES, [], settings, 0, tmp_path, step, lambda line: None,
-                go_on, carry=lambda: {"log": log},
-            )  # fmt: skip
+            trained(
+                base, adapter, settings, tmp_path, step, resumed=go_on, carry=lambda: {"log": log}
+            )
         adapter.detach()
     assert got[0] == (0, {})
     assert got[1] == (4, {"log": log[:4]})
@@ -310,7 +317,7 @@ def test_out_of_memory_shrinks_the_plan_and_says_so(
     whole, _ = fit(tmp_path / "whole", lora=LoraSettings(r=4))
     real, failures = trainer.accumulate, itertools.count()
 
-    def short(base: Any, batch: Any, plan: RowPlan, scaler: Any) -> torch.Tensor:
+    def short(base: Any, batch: Any, plan: MemoryPlan, scaler: Any) -> torch.Tensor:
         if next(failures) < 4:
             raise torch.OutOfMemoryError
         return real(base, batch, plan, scaler)
@@ -318,10 +325,10 @@ def test_out_of_memory_shrinks_the_plan_and_says_so(
     monkeypatch.setattr(trainer, "accumulate", short)
     said: list[str] = []
     base = base_of("llama")
-    settings = recipe(lora=LoraSettings(r=4))
+    settings = tiny_recipe(lora=LoraSettings(r=4))
     adapter = Adapter.attach(base, settings.lora, seed=0)
     entries: list[StepLog] = []
-    facts = train(base, adapter, SAMPLES, [], settings, 0, tmp_path, entries.append, said.append)
+    facts = trained(base, adapter, settings, tmp_path, entries.append, say=said.append)
     short_of = [line for line in said if "out of memory" in line]
     assert len(short_of) == 4
     assert "2 of 2 layers" in short_of[1]
@@ -339,33 +346,31 @@ def test_out_of_memory_shrinks_the_plan_and_says_so(
 def test_memory_that_runs_out_within_a_step_is_free_before_the_next_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.decoder.decoder import Decoder
-
-    begin, head = Decoder.__init__, Decoder._head
-    made: list[weakref.ref[Decoder]] = []
+    begin, head = TrainableDecoder.__init__, trainable_decoder.fused_cross_entropy
+    made: list[weakref.ref[TrainableDecoder]] = []
     heads = itertools.count(1)
 
-    def initialised(self: Decoder, *given: Any) -> None:
+    def initialised(self: TrainableDecoder, *given: Any) -> None:
         assert not any(old() for old in made)
         made.append(weakref.ref(self))
         begin(self, *given)
 
-    def short(self: Decoder, *given: Any) -> Any:
+    def short(*given: Any) -> Any:
         if next(heads) == failing:
             raise torch.OutOfMemoryError
-        return head(self, *given)
+        return head(*given)
 
-    monkeypatch.setattr(Decoder, "__init__", initialised)
-    monkeypatch.setattr(Decoder, "_head", short)
+    monkeypatch.setattr(TrainableDecoder, "__init__", initialised)
+    monkeypatch.setattr(trainable_decoder, "fused_cross_entropy", short)
 
     def steps(folder: str) -> list[tuple[float, float]]:
         made.clear()
-        base, settings, said = base_of("llama"), recipe(), []
+        base, settings, said = base_of("llama"), tiny_recipe(), []
         adapter = Adapter.attach(base, settings.lora, seed=0)
         entries: list[StepLog] = []
-        train(
-            base, adapter, SAMPLES, [], settings, 0, tmp_path / folder, entries.append,
-            said.append, wanted=Wanted(row_tokens=48),
+        trained(
+            base, adapter, settings, tmp_path / folder, entries.append, say=said.append,
+            fixed=PlanConstraints(row_tokens=48),
         )  # fmt: skip
         assert sum("out of memory" in line for line in said) == (failing > 0)
         return [(e.loss, e.grad_norm) for e in entries]
@@ -381,15 +386,12 @@ def test_memory_that_runs_out_within_a_step_is_free_before_the_next_plan(
 
 
 def test_a_resumed_training_keeps_its_rows(tmp_path: Path) -> None:
-    base, settings = base_of("llama"), recipe(save_steps=1, max_steps=2)
+    base, settings = base_of("llama"), tiny_recipe(save_steps=1, max_steps=2)
     said: list[str] = []
-    for steps, wanted in ((2, Wanted(row_tokens=48)), (3, Wanted())):
+    for steps, fixed in ((2, PlanConstraints(row_tokens=48)), (3, PlanConstraints())):
         adapter = Adapter.attach(base, settings.lora, seed=0)
         settings = settings.model_copy(update={"max_steps": steps})
-        train(
-            base, adapter, SAMPLES, [], settings, 0, tmp_path, lambda entry: None, said.append,
-            wanted=wanted,
-        )  # fmt: skip
+        trained(base, adapter, settings, tmp_path, say=said.append, fixed=fixed)
         adapter.detach()
     assert any("goes on from step 1 of 3" in line for line in said)
     assert [line.split(",")[0] for line in said if "plan" in line] == [
@@ -399,6 +401,7 @@ def test_a_resumed_training_keeps_its_rows(tmp_path: Path) -> None:
 
 def test_checkpoints_of_abandoned_steps_do_not_outlive_new_ones(tmp_path: Path) -> None:
     tmp_path.joinpath("step-00000060.pt").write_bytes(b"damaged")
+    (tmp_path / "step-00000070.pt" / "within").mkdir(parents=True)
     tmp_path.joinpath("step-00000060.json").write_text("{}")
     fit(tmp_path, save_steps=2, save_total_limit=1)
     assert sorted(f.name for f in tmp_path.glob("*.pt")) == ["step-00000004.pt"]
@@ -407,13 +410,13 @@ def test_checkpoints_of_abandoned_steps_do_not_outlive_new_ones(tmp_path: Path) 
 def test_overflows_that_never_end_are_a_divergence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base, settings = base_of("llama"), recipe(num_train_epochs=40.0)
+    base, settings = base_of("llama"), tiny_recipe(num_train_epochs=40.0)
     base.model.half()
     base.dtype = torch.float16
     adapter = Adapter.attach(base, settings.lora, seed=0)
     until = 5
 
-    def overflowing(base: Any, batch: Any, plan: RowPlan, scaler: Any) -> torch.Tensor:
+    def overflowing(base: Any, batch: Any, plan: MemoryPlan, scaler: Any) -> torch.Tensor:
         scaler.scale(torch.tensor(1.0))
         for parameter in adapter.parameters():
             big = len(entries) < until
@@ -424,10 +427,7 @@ def test_overflows_that_never_end_are_a_divergence(
     entries: list[StepLog] = []
 
     def run(folder: str) -> None:
-        train(
-            base, adapter, SAMPLES, [], settings, 0, tmp_path / folder, entries.append,
-            lambda line: None,
-        )  # fmt: skip
+        trained(base, adapter, settings, tmp_path / folder, entries.append)
 
     before = {name: value.clone() for name, value in adapter.state().items()}
     until = 1000
@@ -442,10 +442,10 @@ def test_overflows_that_never_end_are_a_divergence(
 
 
 def test_steps_epochs_and_order() -> None:
-    settings = recipe(num_train_epochs=2.5)
+    settings = tiny_recipe(num_train_epochs=2.5)
     lengths = [7] * 10
     assert total_steps(settings, lengths) == 8  # three steps an epoch
-    assert total_steps(recipe(max_steps=4), lengths) == 4
+    assert total_steps(tiny_recipe(max_steps=4), lengths) == 4
     for epoch in (0, 1):
         seen = [i for s in range(3) for i in examples_of_step(settings, lengths, 7, 3 * epoch + s)]
         assert sorted(seen) == list(range(10))
@@ -454,13 +454,13 @@ def test_steps_epochs_and_order() -> None:
 
 def test_learning_rate_warms_up_and_ends_near_zero() -> None:
     for kind in ("cosine", "linear", "constant"):
-        settings = recipe(lr_scheduler_type=kind, warmup_ratio=0.1)
+        settings = tiny_recipe(lr_scheduler_type=kind, warmup_ratio=0.1)
         rates = [learning_rate(settings, step, 100) for step in range(100)]
         assert rates[:10] == pytest.approx([1e-2 * (i + 1) / 11 for i in range(10)])
         assert max(rates) == rates[10] == 1e-2
         assert rates[10:] == sorted(rates[10:], reverse=True)
         assert rates[-1] == 1e-2 if kind == "constant" else rates[-1] < 3e-4
-    cosine = recipe(lr_scheduler_type="cosine", warmup_ratio=0.0)
+    cosine = tiny_recipe(lr_scheduler_type="cosine", warmup_ratio=0.0)
     assert learning_rate(cosine, 50, 100) == pytest.approx(5e-3)
 
 

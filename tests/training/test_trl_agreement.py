@@ -21,18 +21,18 @@ from harness.data.tokens import TokenSample
 from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.models.quiet import quiet
-from harness.training.memory_plan import Wanted
+from harness.training.memory_plan import PlanConstraints
 from harness.training.schedule import examples_of_step
-from harness.training.trainer import train
 from tests.support import tiny
+from tests.support.training import trained
 
 STEPS, SEED, LENGTH = 10, 3, 96
 BOUND = 1e-5  # of 1e-2 that is promised; measured: 3e-7
 
 PLANS = {
-    "one document a row": Wanted(row_tokens=1),
-    "packed": Wanted(),
-    "transformers' layers": Wanted(row_tokens=1, fused=False),
+    "one document a row": PlanConstraints(row_tokens=1),
+    "packed": PlanConstraints(),
+    "transformers' layers": PlanConstraints(row_tokens=1, fused=False),
 }
 
 
@@ -85,16 +85,17 @@ def start(family: str) -> dict[str, torch.Tensor]:
     return Adapter.attach(base_of(family), recipe(1).lora, seed=5).state()
 
 
-def ours(family: str, accumulation: int, wanted: Wanted, folder: Path, **changes: float) -> Curve:
+def ours(
+    family: str, accumulation: int, fixed: PlanConstraints, folder: Path, **changes: float
+) -> Curve:
     base = base_of(family)
     settings = recipe(accumulation).model_copy(update=changes)
     adapter = Adapter.attach(base, settings.lora, seed=6)
     adapter.load_state(start(family))
     entries: list[Any] = []
-    train(
-        base, adapter, SAMPLES, [], settings, SEED, folder, entries.append,
-        lambda line: None, wanted=wanted,
-    )  # fmt: skip
+    trained(
+        base, adapter, settings, folder, entries.append, samples=SAMPLES, seed=SEED, fixed=fixed
+    )
     return [e.loss for e in entries], [e.grad_norm for e in entries], adapter.state()
 
 
@@ -193,15 +194,15 @@ def test_accumulating_changes_nothing_on_either_side() -> None:
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_what_is_compared_is_the_training(family: str, tmp_path: Path) -> None:
     """An adapter that stands still is far from the curve, so the agreement says something."""
-    still = ours(family, 1, Wanted(row_tokens=1), tmp_path, learning_rate=1e-12)
+    still = ours(family, 1, PlanConstraints(row_tokens=1), tmp_path, learning_rate=1e-12)
     assert deviation(still[0], theirs(family, 1)[0]) > 0.1
 
 
 def test_another_way_to_average_would_show() -> None:
     """The bound means something: with means of means the first loss is over 10 % off."""
     with TemporaryDirectory() as folder:
-        wanted, settings = Wanted(row_tokens=1), recipe(1)
-        right = ours("llama", 1, wanted, Path(folder))[0][0]
+        fixed, settings = PlanConstraints(row_tokens=1), recipe(1)
+        right = ours("llama", 1, fixed, Path(folder))[0][0]
     lengths = [len(sample.ids) for sample in SAMPLES]
     first = examples_of_step(settings, lengths, SEED, 0)
     base = base_of("llama")

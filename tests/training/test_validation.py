@@ -12,14 +12,12 @@ import torch
 from harness.config.schema import LoraSettings, RecipeConfig
 from harness.models.adapter import Adapter
 from harness.training.checkpoints import load_best, save_best, save_checkpoint
-from harness.training.memory_plan import RowPlan
+from harness.training.memory_plan import MemoryPlan
 from harness.training.mfu import flop_per_token, matmul_rate
 from harness.training.step_log import StepLog
-from harness.training.trainer import train
 from harness.training.validation import Best, validate
 from tests.support.tiny import FAMILIES, base_of
-from tests.training.test_packing import sample
-from tests.training.test_trainer import SAMPLES, recipe
+from tests.support.training import sample, tiny_recipe, trained
 
 HELD = [sample(f"v{i}", *shape, seed=90 + i) for i, shape in enumerate([(15, 5), (22, 4), (9, 3)])]
 WATCHED: dict[str, Any] = {
@@ -40,7 +38,7 @@ def fit(
 ) -> tuple[list[StepLog], dict[str, torch.Tensor], dict[str, Any], float]:
     """Train with a validation part; the log, the weights, the facts and the final loss on it."""
     base = base_of("llama")
-    settings = recipe(**{**WATCHED, **changes})
+    settings = tiny_recipe(**{**WATCHED, **changes})
     adapter = Adapter.attach(base, settings.lora, seed=0)
     entries: list[StepLog] = []
 
@@ -48,11 +46,9 @@ def fit(
         entries.append(entry)
         on_step(entry)
 
-    facts = train(
-        base, adapter, SAMPLES, HELD, settings, 0, folder, log, lambda line: None, answer=answer
-    )
+    facts = trained(base, adapter, settings, folder, log, validation=HELD, answer=answer)
     weights = {name: value.clone() for name, value in adapter.state().items()}
-    return entries, weights, facts, validate(base, HELD, RowPlan(64)).loss
+    return entries, weights, facts, validate(base, HELD, MemoryPlan(64)).loss
 
 
 @pytest.fixture(scope="module")
@@ -127,17 +123,17 @@ def test_the_best_outlives_the_limit_on_checkpoints(tmp_path: Path) -> None:
 
 def test_no_patience_is_no_early_stop_and_nan_is_never_the_best() -> None:
     best = Best()
-    assert not best.see(1, float("nan"))
-    assert best.see(2, 1.0)
-    assert not best.see(3, 1.0)
+    assert not best.update(1, float("nan"))
+    assert best.update(2, 1.0)
+    assert not best.update(3, 1.0)
     assert best.exhausted(1)
     assert not best.exhausted(0)
-    assert Best(**best.state()) == best
+    assert Best(**best.state_dict()) == best
 
 
 def test_validation_counts_first_choices_over_all_rows() -> None:
     base = base_of("llama")
-    found = validate(base, HELD, RowPlan(24))
+    found = validate(base, HELD, MemoryPlan(24))
     hits = count = 0
     nll = 0.0
     for each in HELD:
@@ -166,10 +162,10 @@ def test_answers_are_asked_for_at_each_validation(tmp_path: Path) -> None:
 
 def test_a_line_says_all_that_is_measured(whole: Any) -> None:
     line = whole[0][0].line()
-    for word in ("step 1/16", "loss", "rate", "grad", "tok/s", "% of limit", "GiB", "left"):
+    for word in ("step 1/16", "loss", "rate", "grad", "tok/s", "% MFU", "GiB", "left"):
         assert word in line
     row = whole[0][0].to_json()
-    assert {"tokens_per_second", "of_limit", "memory_gib", "seconds_left"} <= set(row)
+    assert {"tokens_per_second", "mfu", "memory_gib", "seconds_left"} <= set(row)
 
 
 def test_choosing_by_validation_needs_eval_steps() -> None:

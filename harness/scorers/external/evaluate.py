@@ -14,13 +14,13 @@ import warnings
 from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from harness import hub
+from harness.config.scripts import EVALUATE, is_path
 from harness.errors import MissingError, UsageError
-from harness.records import Direction, Metric, Sample
-from harness.scorers import EVALUATE
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Direction, Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 
 PROBE = ("<p>a b</p>", "<p>a c</p>")  # the answer and reference that show a metric's numbers
 LOWER = frozenset(
@@ -48,6 +48,7 @@ class Evaluate(Scorer):
     """
 
     version = 1
+    limit_memory: ClassVar[bool] = False
 
     def __init__(self, given: str) -> None:
         self.name = EVALUATE + given
@@ -117,32 +118,15 @@ class Evaluate(Scorer):
         metrics = []
         for key in self._keys:
             alone = len(self._keys) == 1 or key == name.rpartition("/")[2]
-            metric = EVALUATE + (name if alone else f"{name}/{key}")
+            full = EVALUATE + (name if alone else f"{name}/{key}")
             lower = not LOWER.isdisjoint({key.lower(), name.rpartition("/")[2].lower()})
             direction: Direction = "lower" if lower else "higher"
-            signed = signature(metric, self.version, lib=lib, module=module)
-            metrics.append(Metric(metric, direction, signed))
+            metrics.append(metric(full, direction, self.version, lib=lib, module=module))
         self.metrics = tuple(metrics)
 
 
-def resolve(asked: str, folder: Path) -> str:
-    """The name of a scorer with a script's path made absolute; `folder` is where it begins.
-
-    For the names in a task's file: evaluate:./metric.py is the script beside that file. Other
-    names stay as they are.
-    """
-    given = asked.removeprefix(EVALUATE)
-    if given == asked or not _is_path(given):
-        return asked
-    return EVALUATE + os.path.abspath(folder / Path(given).expanduser())
-
-
-def _is_path(given: str) -> bool:
-    return given.endswith(".py") or given.startswith((".", "~")) or Path(given).is_absolute()
-
-
 def _short(given: str) -> str:
-    return Path(os.path.abspath(given)).stem if _is_path(given) else given
+    return Path(os.path.abspath(given)).stem if is_path(given) else given
 
 
 def _library(name: str) -> Any:
@@ -166,7 +150,7 @@ def _loaded(library: Any, given: str) -> Any:
     """The module of a path or name. Raises UsageError, MissingError: one sentence each."""
     name = EVALUATE + given
     path = os.path.abspath(Path(given).expanduser())
-    local = _is_path(given) or Path(path, f"{Path(path).name}.py").is_file()
+    local = is_path(given) or Path(path, f"{Path(path).name}.py").is_file()
     if local and not any(p.is_file() for p in (Path(path), Path(path, f"{Path(path).name}.py"))):
         raise UsageError(f"{name}: there is no script at {path}; correct the path.")
     within_reach = local or hub.reachable()

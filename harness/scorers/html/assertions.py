@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
-from harness.records import Assertion, Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
-from harness.scorers.html.page import Page, Unparsed, parse
+from harness.records import Assertion, Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
+from harness.scorers.html.page import Page, parse
 
 if TYPE_CHECKING:
     from bs4 import Tag
@@ -31,18 +31,19 @@ class Assertions(Scorer):
     """
 
     name = "assertions"
+    summary = "share of the task's DOM assertions that the answer passes, and whether all do"
     version = 1
     metrics = (
-        Metric("assertions_passed", "higher", signature("assertions_passed", 1, dom=_DOM)),
-        Metric("assertions_all", "higher", signature("assertions_all", 1, dom=_DOM), binary=True),
+        metric("assertions_passed", "higher", 1, dom=_DOM),
+        metric("assertions_all", "higher", 1, binary=True, dom=_DOM),
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:
         if not sample.assertions:
             return dict.fromkeys(_NAMES, Unscored("the sample has no assertions"))
         page = parse(sample.prediction)
-        if isinstance(page, Unparsed):
-            return dict.fromkeys(_NAMES, Unscored(page.reason))
+        if isinstance(page, Unscored):
+            return dict.fromkeys(_NAMES, page)
         held = [check_page(page, assertion) for assertion in sample.assertions]
         return {"assertions_passed": sum(held) / len(held), "assertions_all": float(all(held))}
 

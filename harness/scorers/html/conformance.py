@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.external.nu import Nu, count_errors, find
-from harness.scorers.html.page import Unparsed, parse
+from harness.scorers.html.page import parse
 
 MAX_KNOWN = 10_000
 
@@ -34,6 +34,7 @@ class Conformance(Scorer):
     """
 
     name = "conformance"
+    summary = "errors of the Nu HTML checker, where vnu.jar and Java are there"
     version = 1
     in_worker: ClassVar[bool] = False
 
@@ -41,13 +42,7 @@ class Conformance(Scorer):
         self.nu = find()
         self._known: dict[str, Value] = {}
         found = self.nu.version if isinstance(self.nu, Nu) else "absent"
-        self.metrics = (
-            Metric(
-                "conformance_errors",
-                "lower",
-                signature("conformance_errors", 1, nu=found, mode="buffered"),
-            ),
-        )
+        self.metrics = (metric("conformance_errors", "lower", 1, nu=found, mode="buffered"),)
 
     def score(self, sample: Sample) -> dict[str, Value]:
         return self.score_many([sample])[0]
@@ -69,8 +64,8 @@ class Conformance(Scorer):
         for text in texts:
             if text in self._known:
                 values[text] = self._known[text]
-            elif isinstance(page := parse(text), Unparsed):
-                values[text] = Unscored(page.reason)
+            elif isinstance(page := parse(text), Unscored):
+                values[text] = page
             else:
                 unknown.append(text)
         for text, found in zip(unknown, count_errors(self.nu, unknown), strict=True):

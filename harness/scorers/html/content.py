@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.addresses import candidates, in_css, is_external, refresh, resolve
 from harness.scorers.html.elements import HTML, SVG, Elements, elements, text_of
 from harness.scorers.html.names import HANDLERS, JAVASCRIPT
-from harness.scorers.html.page import Unparsed
 
 if TYPE_CHECKING:
     from bs4 import Tag
@@ -78,21 +77,18 @@ class Content(Scorer):
     """
 
     name = "content"
+    summary = "what the page would run and fetch: scripts, inline handlers, external requests"
     version = 1
     metrics = (
-        Metric("scripts", "lower", signature("scripts", 1, parser=_PARSER)),
-        Metric("inline_handlers", "lower", signature("inline_handlers", 1, parser=_PARSER)),
-        Metric(
-            "external_requests",
-            "lower",
-            signature("external_requests", 1, parser=_PARSER, count="distinct"),
-        ),
+        metric("scripts", "lower", 1, parser=_PARSER),
+        metric("inline_handlers", "lower", 1, parser=_PARSER),
+        metric("external_requests", "lower", 1, parser=_PARSER, count="distinct"),
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:
         found = inventory(sample.prediction)
-        if isinstance(found, Unparsed):
-            return {metric.name: Unscored(found.reason) for metric in self.metrics}
+        if isinstance(found, Unscored):
+            return dict.fromkeys((m.name for m in self.metrics), found)
         return {
             "scripts": float(found.scripts),
             "inline_handlers": float(found.handlers),
@@ -102,16 +98,16 @@ class Content(Scorer):
     def details(self, sample: Sample) -> dict[str, Any]:
         """{"external_requests": [address, …]}, MAX_DETAILS at most; nothing where none is."""
         found = inventory(sample.prediction)
-        if isinstance(found, Unparsed) or not found.external:
+        if isinstance(found, Unscored) or not found.external:
             return {}
         return {"external_requests": [a[:MAX_ADDRESS] for a in found.external[:MAX_DETAILS]]}
 
 
 @lru_cache(maxsize=4)
-def inventory(text: str) -> Inventory | Unparsed:
+def inventory(text: str) -> Inventory | Unscored:
     """What the page that `text` makes would run and fetch, as Content says."""
     found = elements(text)
-    if isinstance(found, Unparsed):
+    if isinstance(found, Unscored):
         return found
     running = _running(found)
     handlers = sum(len(HANDLERS.intersection(element.attrs)) for element in found.live)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from harness.scorers.html.page import Page, Unparsed, parse
+from harness.scorers.base import Unscored
+from harness.scorers.html.page import Page, parse
 
 if TYPE_CHECKING:
     from bs4 import Tag
@@ -29,10 +30,10 @@ class Elements:
 
 
 @lru_cache(maxsize=4)
-def elements(text: str) -> Elements | Unparsed:
+def elements(text: str) -> Elements | Unscored:
     """The elements of the page that harness.scorers.html.page.parse makes of `text`: read only."""
     page = parse(text)
-    if isinstance(page, Unparsed):
+    if isinstance(page, Unscored):
         return page
     from bs4 import Tag
 

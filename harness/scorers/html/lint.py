@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.elements import HTML, Elements, elements, text_of
 from harness.scorers.html.names import ELEMENTS, FORMATTING, NOT_CUSTOM, OBSOLETE
-from harness.scorers.html.page import Unparsed
 
 if TYPE_CHECKING:
     from bs4 import Tag
@@ -64,37 +63,33 @@ class Lint(Scorer):
     """
 
     name = "lint"
+    summary = "faults that no parser reports: duplicate ids, unknown or obsolete elements, no alt …"
     version = 1
     metrics = tuple(
-        Metric(
-            name,
-            "lower",
-            signature(name, 1, parser="html5lib-1.1", names=_LIST),
-            binary=name in _BINARY,
-        )
+        metric(name, "lower", 1, binary=name in _BINARY, parser="html5lib-1.1", names=_LIST)
         for name in _METRICS.values()
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:
         found = findings(sample.prediction)
-        if isinstance(found, Unparsed):
-            return {metric.name: Unscored(found.reason) for metric in self.metrics}
+        if isinstance(found, Unscored):
+            return dict.fromkeys((m.name for m in self.metrics), found)
         counts = Counter(finding.code for finding in found)
         return {name: float(counts[code]) for code, name in _METRICS.items()}
 
     def details(self, sample: Sample) -> dict[str, Any]:
         """{"lint": [{"code", "what"}, …]}, at most MAX_DETAILS; nothing where there is none."""
         found = findings(sample.prediction)
-        if isinstance(found, Unparsed) or not found:
+        if isinstance(found, Unscored) or not found:
             return {}
         return {"lint": [finding._asdict() for finding in found[:MAX_DETAILS]]}
 
 
 @lru_cache(maxsize=4)
-def findings(text: str) -> tuple[Finding, ...] | Unparsed:
+def findings(text: str) -> tuple[Finding, ...] | Unscored:
     """The faults of a page, those of one code together, in the order of the text."""
     found = elements(text)
-    if isinstance(found, Unparsed):
+    if isinstance(found, Unscored):
         return found
     all_of = (*_duplicate_ids(found), *_names(found), *_without_alt(found), *_document(found))
     return tuple(Finding(code, what[:MAX_NAME]) for code, what in all_of)

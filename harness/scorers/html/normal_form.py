@@ -7,7 +7,8 @@ from typing import Any
 
 from bs4.element import Doctype, Tag
 
-from harness.scorers.html.page import Unparsed, parse
+from harness.scorers.base import Unscored
+from harness.scorers.html.page import parse
 from harness.scorers.html.tree import fold, is_text
 
 Form = tuple[object, ...]
@@ -37,7 +38,7 @@ _END = None
 
 
 @lru_cache(maxsize=4)
-def normal_form(text: str) -> Form | Unparsed:
+def normal_form(text: str) -> Form | Unscored:
     """The page that `text` is, in document order: start and end of elements, doctype, texts.
 
     Two texts have the same form where they differ only in
@@ -49,11 +50,11 @@ def normal_form(text: str) -> Form | Unparsed:
       what makes a box of its own (a paragraph, a cell, a button), before br, or after a space,
       whatever inline tags stand between. The text of script and style is folded too.
     All else counts: the doctype, order, every other attribute's value to the letter. What CSS
-    makes of white space (`white-space: pre`) is not seen. Unparsed as
+    makes of white space (`white-space: pre`) is not seen. Unscored as
     harness.scorers.html.page.parse has it.
     """
     page = parse(text)
-    if isinstance(page, Unparsed):
+    if isinstance(page, Unscored):
         return page
     writer = _Writer()
     # Depth first without recursion: with each open element, how the line stood around it.

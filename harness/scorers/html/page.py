@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from harness.scorers.base import Unscored
+
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup
 
@@ -47,15 +49,8 @@ class Page:
     work: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unparsed:
-    """A text that was not parsed, and why, in a few words."""
-
-    reason: str
-
-
 @lru_cache(maxsize=4)
-def parse(text: str) -> Page | Unparsed:
+def parse(text: str) -> Page | Unscored:
     """Parse `text` as a document by the HTML standard (html5lib 1.1, scripting off).
 
     html5lib is quadratic in depth, in attributes of a tag and in much else. So a text over
@@ -65,13 +60,13 @@ def parse(text: str) -> Page | Unparsed:
     is shared between callers through a small cache: read it, never change it.
     """
     if len(text) > MAX_CHARACTERS:
-        return Unparsed(f"longer than {MAX_CHARACTERS:,} characters")
+        return Unscored(f"longer than {MAX_CHARACTERS:,} characters")
     from harness.scorers.html.guarded import TooMuchWork, parse_guarded
 
     try:
         return parse_guarded(text, MAX_WORK)
     except TooMuchWork:
-        return Unparsed("too deep or too tangled to parse in bounded time")
+        return Unscored("too deep or too tangled to parse in bounded time")
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError):
         # html5lib's own faults on broken input: no verdict is better than a guess.
-        return Unparsed("html5lib failed on it")
+        return Unscored("html5lib failed on it")

@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from bs4.element import NavigableString, PreformattedString, Tag
 
-from harness.scorers.html.page import Unparsed, parse
+from harness.scorers.base import Unscored
+from harness.scorers.html.page import parse
 
 # The parser makes these three whether or not they were written: they would be equal in any
 # two pages.
@@ -48,10 +49,10 @@ def is_text(node: object) -> bool:
 
 
 @lru_cache(maxsize=4)
-def tree_of(text: str) -> Tree | Unparsed:
+def tree_of(text: str) -> Tree | Unscored:
     """The tree of a page's text, or why there is none (see harness.scorers.html.page.parse)."""
     page = parse(text)
-    if isinstance(page, Unparsed):
+    if isinstance(page, Unscored):
         return page
     labels: list[str] = []
     sizes: list[int] = []

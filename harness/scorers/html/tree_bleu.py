@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
-from harness.scorers.html.page import Unparsed
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.tree import tree_of
 
 _NOTHING = Unscored("the reference has no element but html, head and body")
@@ -30,21 +29,20 @@ class TreeBleu(Scorer):
     """
 
     name = "tree_bleu"
+    summary = "share of the reference's one-level subtrees that the answer's tree has"
     version = 1
     metrics = (
-        Metric(
-            "tree_bleu",
-            "higher",
-            signature("tree_bleu", 1, dom="html5lib-1.1", subtrees="multiset", children="ordered"),
+        metric(
+            "tree_bleu", "higher", 1, dom="html5lib-1.1", subtrees="multiset", children="ordered"
         ),
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:
         reference, answer = tree_of(sample.reference), tree_of(sample.prediction)
-        if isinstance(reference, Unparsed):
-            return {"tree_bleu": Unscored(reference.reason)}
-        if isinstance(answer, Unparsed):
-            return {"tree_bleu": Unscored(answer.reason)}
+        if isinstance(reference, Unscored):
+            return {"tree_bleu": reference}
+        if isinstance(answer, Unscored):
+            return {"tree_bleu": answer}
         if not reference.families:
             return {"tree_bleu": _NOTHING}
         matched = (Counter(reference.families) & Counter(answer.families)).total()

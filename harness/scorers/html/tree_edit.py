@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
-from harness.scorers.html.page import Unparsed
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.tree import tree_of
 from harness.scorers.html.tree_distance import TooMuchWork, edit_distance
 
@@ -29,20 +28,18 @@ class TreeEdit(Scorer):
     """
 
     name = "tree_edit_similarity"
+    summary = "1 - edit distance of the two trees / size of the larger"
     version = 1
     metrics = (
-        Metric(
+        metric(
             "tree_edit_similarity",
             "higher",
-            signature(
-                "tree_edit_similarity",
-                1,
-                dom="html5lib-1.1",
-                nodes="elements+texts",
-                label="tag,text",
-                cost="unit",
-                least="0",
-            ),
+            1,
+            dom="html5lib-1.1",
+            nodes="elements+texts",
+            label="tag,text",
+            cost="unit",
+            least="0",
         ),
     )
 
@@ -53,10 +50,10 @@ class TreeEdit(Scorer):
 def similarity(reference: str, prediction: str) -> Value:
     """The similarity of two pages' texts, the same in either order."""
     one, two = tree_of(reference), tree_of(prediction)
-    if isinstance(one, Unparsed):
-        return Unscored(one.reason)
-    if isinstance(two, Unparsed):
-        return Unscored(two.reason)
+    if isinstance(one, Unscored):
+        return one
+    if isinstance(two, Unscored):
+        return two
     larger = max(len(one.labels), len(two.labels))
     if not larger:
         return 1.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.balance import balanced
-from harness.scorers.html.page import Page, Unparsed, parse
+from harness.scorers.html.page import Page, parse
 
 # A doctype that is missing or that is not HTML5's. A broken or misplaced one is an error.
 DOCTYPE_CODES = frozenset(
@@ -81,45 +81,41 @@ class Validity(Scorer):
     """
 
     name = "validity"
+    summary = "HTML validity with and without the doctype, parse errors, balance of tags"
     version = 1
     metrics = (
-        Metric(
+        metric(
             "html_valid_strict",
             "higher",
-            signature("html_valid_strict", 1, parser=_PARSER, doctype="required", gate="content"),
+            1,
             binary=True,
+            parser=_PARSER,
+            doctype="required",
+            gate="content",
         ),
-        Metric(
+        metric(
             "html_valid",
             "higher",
-            signature("html_valid", 1, parser=_PARSER, doctype="forgiven", gate="content"),
+            1,
             binary=True,
+            parser=_PARSER,
+            doctype="forgiven",
+            gate="content",
         ),
-        Metric(
-            "parse_errors",
-            "lower",
-            signature("parse_errors", 1, parser=_PARSER, doctype="forgiven"),
+        metric("parse_errors", "lower", 1, parser=_PARSER, doctype="forgiven"),
+        metric(
+            "parse_errors_per_kb", "lower", 1, parser=_PARSER, doctype="forgiven", kb="1000-bytes"
         ),
-        Metric(
-            "parse_errors_per_kb",
-            "lower",
-            signature(
-                "parse_errors_per_kb", 1, parser=_PARSER, doctype="forgiven", kb="1000-bytes"
-            ),
-        ),
-        Metric(
-            "tags_balanced",
-            "higher",
-            signature("tags_balanced", 1, parser=_PARSER, optional="closed", gate="tag"),
-            binary=True,
+        metric(
+            "tags_balanced", "higher", 1, binary=True, parser=_PARSER, optional="closed", gate="tag"
         ),
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:
         text = sample.prediction
         page = parse(text)
-        if isinstance(page, Unparsed):
-            return {metric.name: Unscored(page.reason) for metric in self.metrics}
+        if isinstance(page, Unscored):
+            return dict.fromkeys((m.name for m in self.metrics), page)
         errors = sum(error.code not in DOCTYPE_CODES for error in page.errors)
         shown = has_markup(page) and has_visible_content(page)
         unfinished = any(error.code in _UNFINISHED for error in page.errors)
@@ -138,7 +134,7 @@ class Validity(Scorer):
         many there are; nothing where there is none. line from 1, column from 0.
         """
         page = parse(sample.prediction)
-        if isinstance(page, Unparsed) or not page.errors:
+        if isinstance(page, Unscored) or not page.errors:
             return {}
         listed = [
             {"code": error.code, "line": error.line, "column": error.column}

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.text.ngrams import common_ngrams
 
 MAX_CHARACTERS = 400_000
@@ -45,21 +45,19 @@ class Bleu(Scorer):
     """
 
     name = "bleu"
+    summary = "sentence BLEU-4, equal to sacrebleu's"
     version = 1
     metrics = (
-        Metric(
+        metric(
             "bleu",
             "higher",
-            signature(
-                "bleu",
-                1,
-                nrefs="1",
-                case="mixed",
-                eff="yes",
-                tok="13a",
-                smooth="exp",
-                like="sacrebleu-2.6.0",
-            ),
+            1,
+            nrefs="1",
+            case="mixed",
+            eff="yes",
+            tok="13a",
+            smooth="exp",
+            like="sacrebleu-2.6.0",
         ),
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.text.ngrams import Codes, common_ngrams
 
 MAX_CHARACTERS = 400_000
@@ -27,22 +27,20 @@ class Chrf(Scorer):
     """
 
     name = "chrf"
+    summary = "chrF2 of character 6-grams, equal to sacrebleu's"
     version = 1
     metrics = (
-        Metric(
+        metric(
             "chrf",
             "higher",
-            signature(
-                "chrf",
-                1,
-                nrefs="1",
-                case="mixed",
-                eff="yes",
-                nc="6",
-                nw="0",
-                space="no",
-                like="sacrebleu-2.6.0",
-            ),
+            1,
+            nrefs="1",
+            case="mixed",
+            eff="yes",
+            nc="6",
+            nw="0",
+            space="no",
+            like="sacrebleu-2.6.0",
         ),
     )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
-from harness.scorers.html.page import Unparsed
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 
 
 class ExactMatch(Scorer):
@@ -24,23 +23,21 @@ class ExactMatch(Scorer):
     """
 
     name = "exact_match"
+    summary = "answer and reference are equal after strip(), or as normalised pages"
     version = 1
     metrics = (
-        Metric("exact_match", "higher", signature("exact_match", 1, norm="strip"), binary=True),
-        Metric(
+        metric("exact_match", "higher", 1, binary=True, norm="strip"),
+        metric(
             "exact_match_normalized",
             "higher",
-            signature(
-                "exact_match_normalized",
-                1,
-                dom="html5lib-1.1",
-                attrs="sorted",
-                classes="set",
-                space="folded",
-                comments="dropped",
-                doctype="kept",
-            ),
+            1,
             binary=True,
+            dom="html5lib-1.1",
+            attrs="sorted",
+            classes="set",
+            space="folded",
+            comments="dropped",
+            doctype="kept",
         ),
     )
 
@@ -56,8 +53,8 @@ def _same_page(sample: Sample) -> Value:
     from harness.scorers.html.normal_form import normal_form
 
     reference, answer = normal_form(sample.reference), normal_form(sample.prediction)
-    if isinstance(reference, Unparsed):
-        return Unscored(reference.reason)
-    if isinstance(answer, Unparsed):
-        return Unscored(answer.reason)
+    if isinstance(reference, Unscored):
+        return reference
+    if isinstance(answer, Unscored):
+        return answer
     return float(reference == answer)

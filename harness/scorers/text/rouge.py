@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.text.union_lcs import union_hits
 
 _WORD = re.compile(r"[a-z0-9]+")
@@ -31,10 +31,9 @@ class Rouge(Scorer):
     """
 
     name = "rouge"
+    summary = "ROUGE-1, -2, -L and -Lsum F1, equal to rouge-score 0.1.2; blind to markup"
     version = 1
-    metrics = tuple(
-        Metric(name, "higher", signature(name, 1, tok="rouge-score", stem="no")) for name in _NAMES
-    )
+    metrics = tuple(metric(name, "higher", 1, tok="rouge-score", stem="no") for name in _NAMES)
 
     def score(self, sample: Sample) -> dict[str, Value]:
         return rouge(sample.reference, sample.prediction)

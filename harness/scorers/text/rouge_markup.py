@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.records import Metric, Sample
-from harness.scorers.base import Scorer, Unscored, Value, signature
+from harness.records import Sample
+from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.markup_tokens import MAX_CHARACTERS, tokens
 
 MAX_CELLS = 3_000_000_000  # tokens of one text times tokens of the other: about 0.2 seconds
@@ -26,14 +26,9 @@ class RougeMarkup(Scorer):
     """
 
     name = "rougeL_markup"
+    summary = "ROUGE-L F1 over tags, attributes, values and words of any script"
     version = 1
-    metrics = (
-        Metric(
-            "rougeL_markup",
-            "higher",
-            signature("rougeL_markup", 1, tok="markup", case="mixed", attrs="sorted"),
-        ),
-    )
+    metrics = (metric("rougeL_markup", "higher", 1, tok="markup", case="mixed", attrs="sorted"),)
 
     def score(self, sample: Sample) -> dict[str, Value]:
         return {"rougeL_markup": rouge_l_markup(sample.reference, sample.prediction)}

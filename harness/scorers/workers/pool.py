@@ -18,7 +18,7 @@ from harness.errors import HarnessError, StorageError, UsageError
 from harness.host.signals import GLANCE, check
 from harness.host.temporary import temporary_folder
 from harness.records import Sample, Scored
-from harness.scorers import Chosen, merged
+from harness.scorers.chosen import Chosen, merged
 from harness.scorers.workers.process import Event, Process, processors
 from harness.scorers.workers.worker import Part, noted
 

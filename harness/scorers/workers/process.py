@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple
 
 from harness.records import Sample
-from harness.scorers import Chosen
+from harness.scorers.chosen import Chosen
 from harness.scorers.workers.frames import Box, read, write
 
 # Signals are for the parent, who ends us; deaf before the imports, which take a while.

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from harness.errors import HarnessError, UsageError
 from harness.records import Metric, Sample
-from harness.scorers import EVALUATE, Chosen
+from harness.scorers.chosen import Chosen
 from harness.scorers.workers.frames import Box, read, write
 
 Part = tuple[dict[str, float | None], dict[str, str], dict[str, Any]]
@@ -118,14 +118,14 @@ def _warm(chosen: Sequence[Chosen]) -> None:
 
 
 def _limit_memory(chosen: Sequence[Chosen]) -> None:
-    """No core files, and no more than MEMORY; a metric of `evaluate` may load a model into it."""
+    """No core files, and no more than MEMORY, unless a scorer says that it may need more."""
     try:
         import resource
     except ImportError:
         return  # not a Unix
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if not any(one.asked.startswith(EVALUATE) for one in chosen):
+        if all(one.scorer.limit_memory for one in chosen):
             hard = resource.getrlimit(resource.RLIMIT_AS)[1]
             soft = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

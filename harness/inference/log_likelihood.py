@@ -1,0 +1,66 @@
+"""Log-likelihood of references under a model: teacher-forced, packed, one record an example."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import torch
+
+from harness.data.tokens import Codec, with_labels
+from harness.decoder.decoder import Decoder, supports
+from harness.decoder.packed import plan_packing, usual_row_tokens
+from harness.decoder.teacher_forced import token_scores
+from harness.host import signals
+from harness.models.adapter import Adapter
+from harness.models.load import Base
+from harness.records import Arm, Example, SampleLoss
+
+
+class LogLikelihood:
+    """Scores references with a loaded base and its adapter as it stands now.
+
+    max_length: tokens of an example that are scored at most (prompt included).
+    """
+
+    def __init__(self, base: Base, adapter: Adapter, codec: Codec, max_length: int) -> None:
+        self.base, self.adapter, self.codec, self.max_length = base, adapter, codec, max_length
+        fused = supports(base, adapter)
+        self.row_tokens = usual_row_tokens(base, fused)
+        self.decoder: Decoder | None = None
+        if fused:
+            # Where dense weights would be a second copy on a card, it has no room to be sure of.
+            dense = base.quantization == "none" or base.device.type == "cpu"
+            self.decoder = Decoder(base, adapter, dense)
+            self.decoder.refresh()
+
+    def of(
+        self, arm: Arm, examples: Sequence[Example], done: Collection[str] = ()
+    ) -> Iterator[SampleLoss]:
+        """The examples' references under `arm`, but for those whose id is in `done`.
+
+        They are packed into sequences in which none sees another. A reference whose prompt alone
+        fills the context has no token to score and is left out.
+        """
+        samples = with_labels(self.codec.sample(e, self.max_length) for e in examples)
+        for members in plan_packing(samples, self.row_tokens, self.base.model.config):
+            row = [samples[i] for i in members]
+            if all(sample.id in done for sample in row):
+                continue
+            signals.check()
+            self.adapter.use(arm)
+            if self.decoder is not None:
+                self.decoder.use(arm)
+            nll, correct = token_scores(self.base, row, self.decoder)
+            sizes = [sample.scored_tokens for sample in row]
+            for sample, own, hits in zip(
+                row, torch.split(nll, sizes), torch.split(correct, sizes), strict=True
+            ):
+                if sample.id not in done:
+                    yield SampleLoss(
+                        id=sample.id,
+                        nll=float(own.sum(dtype=torch.float64)),
+                        correct=int(hits.sum()),
+                        tokens=sample.scored_tokens,
+                        bytes=sample.bytes,
+                        cut=sample.cut,
+                    )

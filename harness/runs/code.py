@@ -1,0 +1,130 @@
+"""What code makes a stage's files: the modules that it imports, and what of them can change a file.
+
+A module counts as its syntax tree without comments and docstrings. Imports are followed wherever
+they stand, in functions too, but for those that only a type checker reads.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+from harness.host.files import digest
+
+NO_PART: dict[str, str] = {
+    "harness.config": "what a setting is: its value is in the keys",
+    "harness.errors": "what is said and raised",
+    "harness.host": "how bytes are read and written, and the machine watched",
+    "harness.hub": "where files come from: what they hold is in the keys",
+    "harness.pipeline": "what is asked for, and in which order",
+    "harness.runs": "where files are kept",
+    "harness.tracking": "where a training is shown",
+}
+"""Rooms and modules that no stage's code includes: nothing in a stage's files is theirs."""
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_TOP = "harness"
+
+
+def modules_of(
+    roots: Iterable[str], apart: Iterable[str] = ()
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The modules of this project that `roots` import, themselves included, and the names of all
+    other packages that those import.
+
+    apart: modules that are not followed where they are imported.
+    """
+    left_out = (*NO_PART, *apart)
+    found: set[str] = set()
+    packages: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        module = waiting.pop()
+        if module in found:
+            continue
+        found.add(module)
+        for name in _imports(module):
+            if name.split(".")[0] != _TOP:
+                packages.add(name)
+            elif not any(name == part or name.startswith(f"{part}.") for part in left_out):
+                waiting.append(name)
+    return frozenset(found), frozenset(packages)
+
+
+def code_digest(modules: Iterable[str]) -> str:
+    """Hash of what the modules do."""
+    return digest({module: _meaning(module) for module in modules})
+
+
+# --- one module ------------------------------------------------------------------------------
+
+
+def file_of(module: str) -> Path | None:
+    """The source file of a module of this project, or None where there is none of the name."""
+    place = _PACKAGE.joinpath(*module.split(".")[1:])
+    for file in (place.with_suffix(".py"), place / "__init__.py"):
+        if module.split(".")[0] == _TOP and file.is_file():
+            return file
+    return None
+
+
+def source_of(module: str) -> bytes:
+    """The source text of a module of this project. Raises LookupError."""
+    file = file_of(module)
+    if file is None:
+        raise LookupError(f"there is no module {module}")
+    return file.read_bytes()
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(source_of(module))
+
+
+@cache
+def _meaning(module: str) -> str:
+    tree = _tree(module)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """The modules of this project, and the first names of other packages, that `module` imports."""
+    return tuple(sorted(set(_imported(_tree(module), module))))
+
+
+def _imported(tree: ast.AST, module: str) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            below = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if file_of(name) else str(node.module) for name in below]
+        else:
+            yield from _imported(node, module)
+            continue
+        for name in names:
+            first = name.split(".")[0]
+            if first == _TOP:
+                yield name
+            elif first not in sys.stdlib_module_names:
+                yield first
+
+
+def _is_text(node: object) -> bool:
+    """Whether a statement is a string alone: a docstring, or a note below a name."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
