@@ -15,16 +15,15 @@ def main() -> int:
     for number in _EARLY:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, frame: came.append(number))
-    import os
     import shlex
 
     from harness.host import signals
+    from harness.host.machine import expandable_memory
 
     signals.install(shlex.join(["python", "-m", "harness", *sys.argv[1:]]))
     for early in came:
         signal.raise_signal(early)
-    # Rows differ in length from step to step: without it the GPU's memory falls to pieces.
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    expandable_memory()
     from harness.cli.main import run_cli
     from harness.host.console import open_streams
 

@@ -6,8 +6,9 @@ Overrides map the whole name of a field, "recipe.lora.r" or "task.split.test", t
 from __future__ import annotations
 
 import datetime
+import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from harness.config.faults import explain, keys_of, nearest, too_large
 from harness.config.schema import RecipeConfig, TaskConfig
 from harness.config.scripts import resolve
 from harness.errors import UsageError
-from harness.host.text import quoted
+from harness.host.text import one_line, quoted
 
 Config = TypeVar("Config", RecipeConfig, TaskConfig)
 
@@ -32,19 +33,34 @@ def parse(assignments: Sequence[str], short: Mapping[str, tuple[str, Any]]) -> d
     Raises UsageError for a field that is not known, or set twice, and for a value that begins
     like one of TOML and is none; whether a value fits its field is for `override` to say.
     """
+    pairs = (assignment.partition("=") for assignment in assignments)
+    return _overrides(((name.strip(), text) for name, _, text in pairs), _value, short)
+
+
+def of_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that `values` are: by a field's name, as `--set` takes it, its value.
+
+    A value is plain data: text, a number, True or False, None, a list or tuple of them.
+    Raises UsageError for a field that is not known, or set twice, and for other data.
+    """
+    return _overrides(values.items(), _plain, {})
+
+
+def _overrides(
+    given: Iterable[tuple[str, Any]],
+    read: Callable[[str, Any], Any],
+    short: Mapping[str, tuple[str, Any]],
+) -> dict[str, Any]:
     found = {field: value for field, (_, value) in short.items() if value is not None}
     named: set[str] = set()
-    for assignment in assignments:
-        name, _, text = assignment.partition("=")
-        field = whole_name(name.strip())
-        if not text.isascii() and text != text.encode("utf-8", "replace").decode():
-            raise UsageError(f"--set {name.strip()} is not text in UTF-8; give it as such.")
+    for name, value in given:
+        field = whole_name(name)
         if field in named:
-            raise UsageError(f"--set names {name.strip()} twice; name it once.")
+            raise UsageError(f"--set names {name} twice; name it once.")
         if field in found:
-            raise UsageError(f"{short[field][0]} and --set {name.strip()} set one field; give one.")
+            raise UsageError(f"{short[field][0]} and --set {name} set one field; give one.")
         named.add(field)
-        found[field] = _value(name.strip(), text)
+        found[field] = read(name, value)
     if isinstance(scorers := found.get("task.scorers"), list):
         # A script's path begins where the command is given.
         found["task.scorers"] = [resolve(s, Path()) if isinstance(s, str) else s for s in scorers]
@@ -104,6 +120,7 @@ def whole_name(name: str) -> str:
 
 def _value(name: str, text: str) -> Any:
     """A value as in TOML; what is none, or a date, is text. Raises UsageError."""
+    _check_text(name, text)
     try:
         values = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):  # ValueError: also of more digits than Python converts
@@ -117,6 +134,30 @@ def _value(name: str, text: str) -> Any:
     value = values.get("value")
     if len(values) != 1 or isinstance(value, datetime.date | datetime.time):
         return text
-    if too_large(values):
-        raise UsageError(f"--set {name} is an integer of more than 64 bits; give a smaller one.")
+    _check_size(name, value)
     return value
+
+
+def _plain(name: str, given: Any) -> Any:
+    """A value of Python's as plain data, tuples as lists. Raises UsageError."""
+    try:
+        text = json.dumps(given, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        raise UsageError(
+            f"--set {name}: {one_line(repr(given), 60)} is no plain data; give text, a number, "
+            "True or False, None, or a list of them."
+        ) from None
+    _check_text(name, text)
+    value = json.loads(text)
+    _check_size(name, value)
+    return value
+
+
+def _check_text(name: str, text: str) -> None:
+    if not text.isascii() and text != text.encode("utf-8", "replace").decode():
+        raise UsageError(f"--set {name} is not text in UTF-8; give it as such.")
+
+
+def _check_size(name: str, value: Any) -> None:
+    if too_large({name: value}):
+        raise UsageError(f"--set {name} is an integer of more than 64 bits; give a smaller one.")

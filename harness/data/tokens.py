@@ -53,6 +53,29 @@ def prompt_room(context: int, max_new_tokens: int) -> int:
     return max(context - max_new_tokens, context // 2)
 
 
+def left_open(ids: list[int], bos: int | None, eos: int | None) -> list[int]:
+    """A text's ids as those of a prompt: at most one BOS, and nothing that ends it.
+
+    Some tokenizers end every text with end-of-text: a prompt goes on, so it must not.
+    """
+    while len(ids) > 1 and bos is not None and ids[0] == bos and ids[1] == bos:
+        ids = ids[1:]
+    while len(ids) > 1 and ids[-1] == eos:
+        ids = ids[:-1]
+    return ids
+
+
+def within(ids: list[int], room: int, bos: int | None) -> tuple[list[int], bool]:
+    """A prompt's ids, at most `room` of them, and whether some were cut.
+
+    The beginning is cut, but for the BOS: what is asked mostly stands at the end.
+    """
+    if len(ids) <= room:
+        return ids, False
+    lead = ids[:1] if ids[0] == bos and room > 1 else []
+    return [*lead, *ids[len(ids) - room + len(lead) :]], True
+
+
 class Codec:
     """A tokenizer with this project's rules: exactly one BOS where the model has one, ids only.
 
@@ -89,24 +112,11 @@ class Codec:
         ids: list[int] = self.tokenizer(text)["input_ids"]
         if self._controls(ids) != self._templates_own or self._says_unknown(prompt):
             ids = self._around(prompt)
-        bos, eos = self.tokenizer.bos_token_id, self.eos
-        while len(ids) > 1 and bos is not None and ids[0] == bos and ids[1] == bos:
-            ids = ids[1:]
-        # Some tokenizers end every text with end-of-text: a prompt goes on, so it must not.
-        while len(ids) > 1 and ids[-1] == eos:
-            ids = ids[:-1]
-        return self._known(ids)
+        return self._known(left_open(ids, self.tokenizer.bos_token_id, self.eos))
 
     def prompt_within(self, prompt: str, room: int) -> tuple[list[int], bool]:
-        """`prompt_ids`, at most `room` of them, and whether some were cut.
-
-        The beginning is cut, but for the BOS: what is asked mostly stands at the end.
-        """
-        ids = self.prompt_ids(prompt)
-        if len(ids) <= room:
-            return ids, False
-        lead = ids[:1] if ids[0] == self.tokenizer.bos_token_id and room > 1 else []
-        return [*lead, *ids[len(ids) - room + len(lead) :]], True
+        """`prompt_ids`, at most `room` of them, and whether some were cut (see `within`)."""
+        return within(self.prompt_ids(prompt), room, self.tokenizer.bos_token_id)
 
     def completion_ids(self, text: str) -> list[int]:
         """Ids of an answer, all of it text, then end-of-text."""

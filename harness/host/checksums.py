@@ -135,10 +135,15 @@ def _stamp(file: Path) -> list[int]:
 def _fits_blob(file: Path, sha256: str) -> bool:
     """Whether a link into the hub's cache leads to what that blob's name says.
 
-    The hub names the blobs of large files by their SHA-256, others by git's SHA-1.
+    The hub names the blobs of large files by their SHA-256, others by git's SHA-1. A copy in place
+    of a link, as the hub makes where there are none, fits; a link to anything but a blob does not.
     """
+    if not file.is_symlink():
+        return True
     # The first link's own name: a blob that is itself a link may lead to anything.
-    name = os.path.basename(os.readlink(file)) if file.is_symlink() else ""
+    folder, name = os.path.split(os.readlink(file))
+    if os.path.basename(folder) != "blobs":
+        return False
     if not set(name) <= set("0123456789abcdef"):
         return True
     if len(name) == 64:

@@ -59,6 +59,14 @@ def keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, 2**31 - 1)
 
 
+def expandable_memory() -> None:
+    """Have torch, where it has not yet begun on a GPU, let that memory's segments grow.
+
+    Rows differ in length from step to step: without it the GPU's memory falls to pieces.
+    """
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+
 def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware (emulated it is slower than fp32)."""
     try:

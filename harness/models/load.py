@@ -29,7 +29,7 @@ from harness.models.families import (
 )
 from harness.models.locate import Located
 from harness.models.packing import documents_share_rows
-from harness.models.quiet import quiet
+from harness.models.quiet import mute, quiet
 from harness.models.sanity import CONTEXT
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -112,7 +112,8 @@ def load_base(
     with quiet():
         try:
             settings, mapping = text_config(AutoConfig.from_pretrained(path, **LOCAL))
-            tokenizer = AutoTokenizer.from_pretrained(path, **LOCAL)
+            with mute():
+                tokenizer = AutoTokenizer.from_pretrained(path, **LOCAL)
             tokenizer("<p>")  # settings of a wrong type fail here, not at the first row
             model, found = _model(
                 path,
@@ -156,7 +157,7 @@ def load_base(
         context=context_of(settings),
         origin=located.identity.get("repo") or os.path.abspath(path),
         revision=located.identity.get("revision"),
-        ends=_ends(model, tokenizer),
+        ends=declared_ends(model, tokenizer),
     )
     weights = weights_of(model)
     if weights.outside > TOLERATED:
@@ -221,9 +222,10 @@ def _model(path: str, **settings: Any) -> tuple[Any, dict[str, Any]]:
     return loaded
 
 
-def _ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """The ids that the model's generation settings declare to end an answer."""
-    declared = getattr(model.generation_config, "eos_token_id", None)
+def declared_ends(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """The ids that the model's generation settings declare to end an answer, beside the
+    tokenizer's end-of-text."""
+    declared = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = declared if isinstance(declared, list | tuple) else [declared]
     return tuple(
         sorted({i for i in ids if type(i) is int and i >= 0 and i != tokenizer.eos_token_id})

@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+
+@contextmanager
+def mute() -> Iterator[None]:
+    """Nothing of what is written to standard output and error is seen, native code's included.
+
+    For libraries that print what stands in a file, control characters and all. Short work only:
+    whatever else this process says meanwhile is lost too.
+    """
+    kept: dict[int, int] = {}
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in (1, 2):
+            with suppress(OSError):  # it may be closed
+                kept[stream] = os.dup(stream)
+                os.dup2(null, stream)
+        yield
+    finally:
+        for stream, copy in kept.items():
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(null)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -57,29 +57,64 @@ def read_predictions(path: Path) -> Predictions:
     Raises DataError, which names the line.
     """
     digest = _check(path)
-    samples: list[Sample] = []
-    groups: list[str] = []
-    lines: dict[str, int] = {}
-    given = 0
-    for number, row in read_json_lines(path):
-        where = f"{quoted(path)} line {number}"
-        if not isinstance(row, dict):
-            raise DataError(f"{where} is {_kind(row)}: give one JSON object a line.")
-        sample, group, has_id = _sample(row, number, where)
-        if sample.id in lines:
-            raise DataError(
-                f"{where} has the id '{one_line(sample.id)}' of line {lines[sample.id]}: "
-                "give each sample an id of its own."
-            )
-        lines[sample.id] = number
-        samples.append(sample)
-        groups.append(group)
-        given += has_id
+    samples, groups, by_id = _samples(read_json_lines(path), f"{quoted(path)} line")
     if not samples:
         raise DataError(f"{quoted(path)} holds no sample: give one JSON object a line.")
     source = {"name": path.name, "sha256": digest, "rows": len(samples)}
     origin = Origin(path.stem, "predictions", "as given", 0, path.name)
-    return Predictions(path.name, samples, groups, given == len(samples), source, origin)
+    return Predictions(path.name, samples, groups, by_id, source, origin)
+
+
+def predictions_of(name: str, columns: Mapping[str, Iterable[Any] | None]) -> Predictions:
+    """The answers in lists, one value a sample, under the keys that a file's lines have.
+
+    name: what to call them. columns: None for a key that is not given; what a value may be
+    `read_predictions` says. Raises DataError, which names the sample, from 1 on.
+    """
+    lists: dict[str, list[Any]] = {}
+    for key, values in columns.items():
+        if values is None:
+            continue
+        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+            raise DataError(f"{name}: {key!r} is {_kind(values)}: give a list, a value a sample.")
+        lists[key] = list(values)
+    counts = {len(values) for values in lists.values()}
+    if len(counts) > 1:
+        told = ", ".join(f"{len(values):,} of {key!r}" for key, values in lists.items())
+        raise DataError(f"{name}: there are {told}: give one of each for every sample.")
+    rows = (dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True))
+    samples, groups, by_id = _samples(enumerate(rows, start=1), f"{name}: sample")
+    if not samples:
+        raise DataError(f"{name}: there is no sample: give one answer and reference at least.")
+    origin = Origin(name, "predictions", "as given", 0, name)
+    return Predictions(name, samples, groups, by_id, {"name": name, "rows": len(samples)}, origin)
+
+
+def _samples(rows: Iterable[tuple[int, Any]], place: str) -> tuple[list[Sample], list[str], bool]:
+    """The samples in numbered rows, their groups, and whether all came with an id.
+
+    place: what a row's number follows, as "'answers.jsonl' line". Raises DataError.
+    """
+    samples: list[Sample] = []
+    groups: list[str] = []
+    numbers: dict[str, int] = {}
+    given = 0
+    unit = place.rpartition(" ")[2]
+    for number, row in rows:
+        where = f"{place} {number}"
+        if not isinstance(row, dict):
+            raise DataError(f"{where} is {_kind(row)}: give one JSON object a line.")
+        sample, group, has_id = _sample(row, number, where)
+        if sample.id in numbers:
+            raise DataError(
+                f"{where} has the id '{one_line(sample.id)}' of {unit} {numbers[sample.id]}: "
+                "give each sample an id of its own."
+            )
+        numbers[sample.id] = number
+        samples.append(sample)
+        groups.append(group)
+        given += has_id
+    return samples, groups, given == len(samples)
 
 
 def _check(path: Path) -> str:
@@ -193,7 +228,7 @@ def _near(key: str, row: Mapping[str, Any]) -> str:
 
 
 def _kind(value: Any) -> str:
-    return _KINDS[type(value)]
+    return _KINDS.get(type(value)) or f"of the type {type(value).__name__}"
 
 
 def _shown(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +14,7 @@ from harness import __version__
 from harness.pipeline.outputs import check_out, write_together
 from harness.pipeline.predictions import Predictions, read_predictions
 from harness.pipeline.stored import open_run
-from harness.records import Scored, TextChoice
+from harness.records import Metric, Scored, TextChoice
 from harness.reports.rows import clusters_of
 from harness.reports.summary import SummaryRow, summary_terminal, systems_terminal
 from harness.runs.environment import environment
@@ -97,6 +97,18 @@ def score_run(
     return _score(systems, folders, chosen, wanted, by_group)
 
 
+def summary_rows(
+    metrics: Sequence[Metric], scored: Sequence[Scored], clusters: Sequence[Hashable] | None
+) -> list[SummaryRow]:
+    """A row a metric over all answers of a system. clusters: as `clusters_of` has them."""
+    columns = [[one.scores[metric.name] for one in scored] for metric in metrics]
+    summaries = describe_many(columns, clusters=clusters, resamples=RESAMPLES, seed=SEED)
+    return [
+        SummaryRow.of(metric, summary, scored)
+        for metric, summary in zip(metrics, summaries, strict=True)
+    ]
+
+
 def versions() -> dict[str, str]:
     """Versions of what a score stands on: this program, Python, the libraries of the scorers."""
     found = {name: value for name, value in environment().items() if name not in _UNUSED}
@@ -127,12 +139,7 @@ def _score(
     rows: dict[str, list[SummaryRow]] = {}
     for (system, predictions), folder in zip(systems.items(), folders, strict=True):
         found = scored[system]
-        columns = [[one.scores[metric.name] for one in found] for metric in metrics]
-        summaries = describe_many(columns, clusters=clusters, resamples=RESAMPLES, seed=SEED)
-        rows[system] = [
-            SummaryRow.of(metric, summary, found)
-            for metric, summary in zip(metrics, summaries, strict=True)
-        ]
+        rows[system] = summary_rows(metrics, found, clusters)
         files[folder / SCORES] = _lines(predictions, found)
         summary = {
             "metrics": {row.metric: row.to_json() for row in rows[system]},

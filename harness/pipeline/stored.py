@@ -43,13 +43,13 @@ class StoredRun:
 
         Raises UsageError where the run has not come so far.
         """
-        self._need("prepare")
+        self.need("prepare")
         examples = self.view.examples("test")
         facts: dict[str, Any] = {"name": self.folder.label, "system": system}
         generations: dict[str, Generation] = {}
         (found,) = (each for each in SYSTEMS if each.name == system)
         if found.texts is None:
-            self._need(f"generate-{system}")
+            self.need(f"generate-{system}")
             generations = self.view.generations(system)
             texts = [generations[example.id].text for example in examples]
             relative = self.view.files.generations(system).relative_to(self.folder.path)
@@ -87,7 +87,8 @@ class StoredRun:
         entry = self.folder.stage(stage)
         return entry is not None and self.folder.is_done(stage, entry["key"])
 
-    def _need(self, stage: str) -> None:
+    def need(self, stage: str) -> None:
+        """Raise UsageError unless the stage is done and its files are whole."""
         if not self._has(stage):
             manifest, limit = self.folder.manifest, self.folder.identity["limit"]
             words = ["--models", manifest["model"], "--tasks", manifest["task"]]

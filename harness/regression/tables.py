@@ -25,6 +25,7 @@ from statistics import NormalDist
 from harness.errors import DataError, UsageError
 from harness.host.files import write_atomic
 from harness.host.paths import no_file
+from harness.host.temporary import remove
 from harness.host.text import one_line, quoted
 from harness.records import ARMS
 from harness.regression.samples import (
@@ -85,7 +86,7 @@ def freeze(results: Table, baseline: Path) -> list[Path]:
     write_atomic(baseline, comparison_csv(results.rows.values()))
     beside = _beside(baseline)
     if results.samples is None:
-        beside.unlink(missing_ok=True)  # of another run
+        remove(beside)  # of another run
         return [baseline]
     write_atomic(beside, samples_text(results.samples))
     return [baseline, beside]

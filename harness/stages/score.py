@@ -72,7 +72,9 @@ def sample_of(example: Example, text: str, generation: Generation | None) -> Sam
 
 
 def _code(run: Run) -> list[str]:
-    return [__name__, *{type(each.scorer).__module__ for each in get(run.task.scorers)}]
+    # Another package's scorer has that package's version in its signatures.
+    modules = {type(each.scorer).__module__ for each in get(run.task.scorers)}
+    return [__name__, *(module for module in modules if module.startswith("harness."))]
 
 
 def _inputs(run: Run) -> dict[str, Any]:

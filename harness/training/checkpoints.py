@@ -14,6 +14,7 @@ import torch
 
 from harness.host.files import file_digest, write_atomic
 from harness.host.paths import read_text
+from harness.host.temporary import remove
 
 _NAME = re.compile(r"step-(\d{8})\.pt")
 _BEST = re.compile(r"best-(\d{8})\.pt")
@@ -107,8 +108,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _remove(path: Path) -> None:
-    path.with_suffix(".json").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    remove(path.with_suffix(".json"))
+    remove(path)
 
 
 def _found(folder: Path, name: re.Pattern[str]) -> list[tuple[int, Path]]:

@@ -287,7 +287,8 @@ def complaints(ended: Ended, allowed: tuple[int, ...] = (0,)) -> list[str]:
     if status in (1, 2) and not out.strip():
         found.append(f"exit {status} without a word")
     if "\x1b" in out:
-        found.append(f"printed an escape character: {_last(out)}")
+        at = out.index("\x1b")
+        found.append(f"printed an escape character: {out[max(0, at - 80) : at + 20]!r}")
     if status in (1, 2) and any(len(line) > 3000 for line in out.splitlines()):
         found.append(f"a message of {len(out):,} characters: {_last(out)}")
     return found

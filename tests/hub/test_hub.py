@@ -231,6 +231,20 @@ def test_a_blob_that_is_a_link_is_held_to_its_own_name(cache: Path) -> None:
     ensure(model, None, pytest.fail)
 
 
+def test_a_link_out_of_the_cache_is_no_part_of_a_snapshot(cache: Path) -> None:
+    model = ModelConfig(name="m", parameters=1, source=HubSource(kind="hub", repo="o/m"))
+    link = blobs(cache, "o/m", FILES) / "tokenizer.json"
+    blob = link.resolve()
+    link.unlink()
+    link.symlink_to(cache / "moved")
+    (cache / "moved").write_bytes(FILES["tokenizer.json"])
+    with pytest.raises(MissingError, match=r"tokenizer\.json in the hub's cache"):
+        ensure(model, None, pytest.fail)
+    link.unlink()
+    link.symlink_to(blob)
+    ensure(model, None, pytest.fail)
+
+
 def test_a_bit_of_a_snapshot_that_no_time_tells_of_is_found_with_verify(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from harness.models.device import pick_dtype
 from harness.models.families import use_plain_linears
 from harness.models.load import load_base, quantized_linears, unpacks
 from harness.models.locate import converted_folder, is_converted, locate, missing
+from harness.models.quiet import mute
 from harness.models.saving import saving
 from tests.support.tiny import FAMILIES, save_tiny
 
@@ -109,7 +111,7 @@ def test_a_falcon_that_stays_in_full_precision_is_refused(
 def test_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for has, wanted in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr("harness.models.load.cpu_has_bf16", lambda has=has: has)
+        monkeypatch.setattr("harness.models.device.cpu_has_bf16", lambda has=has: has)
         assert pick_dtype("auto", cpu) == wanted
     assert pick_dtype("fp16", cpu) == torch.float32
     assert pick_dtype("bf16", cpu) == torch.bfloat16
@@ -376,3 +378,11 @@ def test_a_refused_write_of_tensors_is_told_as_the_system_tells_it(tmp_path: Pat
             save_file({"a": torch.zeros(4096)}, tmp_path / "a.safetensors")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_native_code_prints_while_muted_is_not_seen(capfd: pytest.CaptureFixture[str]) -> None:
+    with mute():
+        os.write(1, b"\x1b[31m")
+        os.write(2, b"\x1b[31m")
+    os.write(1, b"out")
+    assert capfd.readouterr() == ("out", "")

@@ -415,7 +415,7 @@ def test_a_failing_run_leaves_the_last_good_tables(
     (run,) = run_folders(tmp_path)
     for file in (run / "generations").iterdir():
         file.unlink()
-    broken = Fault("call", "harness.stages.generate:write_jsonl", action="ENOSPC")
+    broken = Fault("call", "harness.stages.collect:write_jsonl", action="ENOSPC")
     failed = commands.run(tmp_path, *scripted, fault=broken)
     assert failed.status == 1
     assert tables(tmp_path) == good

@@ -32,13 +32,14 @@ def column(base: list[float | None], tuned: list[float | None], metric: Metric =
     return Column(metric, {"base": base, "tuned": tuned, "reference": [1.0] * len(base)})
 
 
+def columns(base: dict[str, SampleLoss], tuned: dict[str, SampleLoss], ids: str) -> list[Column]:
+    return loss_columns({"base": base, "tuned": tuned}, list(ids))
+
+
 def test_losses_are_the_corpus() -> None:
     base = {"a": loss("a", 6.0, 2, 8), "b": loss("b", 4.0, 8, 32, correct=6)}
     tuned = {"a": loss("a", 2.0, 2, 8), "b": loss("b", 3.0, 8, 32, correct=8)}
-    rows = {
-        r.metric: r
-        for r in comparison_rows(loss_columns({"base": base, "tuned": tuned}, "ab"), ORIGIN, None)
-    }
+    rows = {r.metric: r for r in comparison_rows(columns(base, tuned, "ab"), ORIGIN, None)}
     assert list(rows) == ["cross_entropy", "perplexity", "bits_per_byte", "token_accuracy"]
     assert (rows["cross_entropy"].base, rows["cross_entropy"].tuned) == (1.0, 0.5)
     assert rows["perplexity"].base == pytest.approx(math.e)
@@ -47,28 +48,24 @@ def test_losses_are_the_corpus() -> None:
     assert (rows["token_accuracy"].base, rows["token_accuracy"].tuned) == (0.7, 0.9)
     assert all(row.n == 2 and row.reference is None for row in rows.values())
     # A sample's own perplexity, as predictions.csv shows it.
-    shown = loss_columns({"base": base, "tuned": tuned}, "ab")[1].shown("base")
+    shown = columns(base, tuned, "ab")[1].shown("base")
     assert shown == [pytest.approx(math.exp(3.0)), pytest.approx(math.exp(0.5))]
 
 
 def test_a_reference_without_a_loss_or_a_token_is_not_scored() -> None:
     base = {"a": loss("a", 6.0, 2), "c": loss("c", 1.0, 0)}
-    rows = comparison_rows(
-        loss_columns({"base": base, "tuned": {"a": loss("a", 4.0, 2)}}, "abc"), ORIGIN, None
-    )
+    rows = comparison_rows(columns(base, {"a": loss("a", 4.0, 2)}, "abc"), ORIGIN, None)
     assert [row.n for row in rows if row.metric != "bits_per_byte"] == [1, 1, 1]
 
 
 def test_two_tokenizers_are_compared_by_bytes_alone() -> None:
     base, tuned = {"a": loss("a", 6.0, 2)}, {"a": loss("a", 6.0, 3)}
-    assert [c.metric.name for c in loss_columns({"base": base, "tuned": tuned}, "a")] == [
-        "bits_per_byte"
-    ]
+    assert [c.metric.name for c in columns(base, tuned, "a")] == ["bits_per_byte"]
 
 
 def test_an_overflowing_perplexity_is_not_shown() -> None:
     base = {"a": loss("a", 9000.0, 2)}
-    assert loss_columns({"base": base, "tuned": base}, "a")[1].shown("base") == [None]
+    assert columns(base, base, "a")[1].shown("base") == [None]
 
 
 def test_rows_carry_the_statistics_and_holm_is_over_all() -> None:

@@ -401,6 +401,7 @@ def test_a_resumed_training_keeps_its_rows(tmp_path: Path) -> None:
 
 def test_checkpoints_of_abandoned_steps_do_not_outlive_new_ones(tmp_path: Path) -> None:
     tmp_path.joinpath("step-00000060.pt").write_bytes(b"damaged")
+    (tmp_path / "step-00000070.pt" / "within").mkdir(parents=True)
     tmp_path.joinpath("step-00000060.json").write_text("{}")
     fit(tmp_path, save_steps=2, save_total_limit=1)
     assert sorted(f.name for f in tmp_path.glob("*.pt")) == ["step-00000004.pt"]

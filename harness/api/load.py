@@ -1,0 +1,198 @@
+"""`harness.load_run`: what a run's folder holds, as tables, and its model to ask."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.api.rows import Rows, rows_of
+from harness.errors import MissingError, UsageError
+from harness.host.paths import expanded, read_text
+from harness.host.progress import write
+from harness.host.text import listed, quoted
+from harness.pipeline.stored import StoredRun, open_run
+from harness.reports.rows import loss_columns
+from harness.runs.store import Status
+from harness.systems import AS_GIVEN, SYSTEMS, generating
+
+if TYPE_CHECKING:
+    from harness.data.tokens import Codec
+    from harness.models.adapter import Adapter
+
+
+class LoadedRun:
+    """One run: a model trained on a task by a recipe from a seed. `harness.load_run` makes it.
+
+    The tables are read when they are first asked for. Each raises UsageError where the run has not
+    come so far, or a file of it was changed.
+    """
+
+    def __init__(self, stored: StoredRun) -> None:
+        self._stored, self._view = stored, stored.view
+
+    def __repr__(self) -> str:
+        return f"<run {self._stored.folder.label}: {self.status}>"
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self._stored.folder.path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What made the run, and each finished stage with its files, facts and seconds."""
+        return self._stored.folder.manifest
+
+    @property
+    def status(self) -> Status:
+        """ "started", "done", "diverged" or "failed"."""
+        return self._stored.folder.status
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, in one sentence; None where it did not."""
+        error: str | None = self.manifest["facts"].get("error")
+        return error
+
+    @cached_property
+    def predictions(self) -> Rows:
+        """A row a held-out prompt: id, kind, prompt, reference, then each answer ("base", "tuned"),
+        then why each ended ("base_finish_reason": "stop", or "length" where it was cut off)."""
+        names = [system.name for system in generating()]
+        answers = {name: self._stored.answers(name).samples for name in names}
+        return rows_of(
+            {
+                "id": example.id,
+                "kind": example.kind,
+                "prompt": example.prompt,
+                "reference": example.target,
+                **{name: answers[name][at].prediction for name in names},
+                **{f"{name}_finish_reason": answers[name][at].finish_reason for name in names},
+            }
+            for at, example in enumerate(self._view.asked)
+        )
+
+    @cached_property
+    def scores(self) -> Rows:
+        """A row a system and held-out prompt: system, id, and a column a metric, empty where a
+        system has none (cross_entropy and its kin are of systems with a model)."""
+        self._stored.need("score")
+        ids = [example.id for example in self._view.asked]
+        found = {system.name: self._stored.losses(system.name) for system in generating()}
+        losses = {name: each for name, each in found.items() if each is not None}
+        columns = loss_columns(losses, ids) if losses else []
+        rows: list[dict[str, Any]] = []
+        for system in (*(each.name for each in SYSTEMS), AS_GIVEN):
+            scores = self._view.scores(system)
+            if scores is None:
+                continue
+            of_losses = {c.metric.name: c.shown(system) for c in columns if system in c.values}
+            for at, (name, numbers) in enumerate(zip(ids, scores, strict=True)):
+                own = {metric: values[at] for metric, values in of_losses.items()}
+                rows.append({"system": system, "id": name, **own, **numbers})
+        return rows_of(rows)
+
+    @cached_property
+    def systems(self) -> Rows:
+        """A row a system and metric: mean with interval, and its difference to base and to tuned,
+        as systems.csv has it."""
+        self._stored.need("compare")
+        return rows_of(self._view.systems())
+
+    @cached_property
+    def comparison(self) -> Rows:
+        """A row a metric, tuned against base, as comparison.csv has it."""
+        self._stored.need("compare")
+        return rows_of(self._view.comparison())
+
+    def answer(
+        self,
+        prompt: str,
+        max_input_tokens: int = 1000,
+        max_output_tokens: int = 100,
+        *,
+        system: str = "tuned",
+    ) -> str:
+        """The greedy answer of the run's model to one instruction, in the task's template.
+
+        The base, held as it was in the run, and the adapter are loaded at the first call, and stay
+        as long as this object. system: "tuned", or "base" for the model without the adapter.
+        The token limits are those of `harness.inference`.
+        Raises UsageError where nothing was trained, MissingError where the base is not on this
+        machine or not what the run began with, RunError, AdapterError.
+        """
+        from harness.inference.greedy import check_request, greedy, room_of
+
+        check_request(prompt, max_input_tokens, max_output_tokens)
+        known = {each.name: each for each in generating()}
+        if system not in known:
+            raise UsageError(f"no model answers as {system!r}: known are {listed(known)}.")
+        adapter, codec = self._model
+        base = adapter.base
+        adapter.use("tuned" if known[system].adapter else "base")
+        room = room_of(base.model, max_input_tokens, max_output_tokens)
+        ids, _ = codec.prompt_within(prompt, room)
+        with base.autocast():
+            return codec.decode(greedy(base.model, ids, codec.ends, max_output_tokens))
+
+    @cached_property
+    def _model(self) -> tuple[Adapter, Codec]:
+        """The base with the adapter on it, and the tokenizer in the task's template."""
+        self._stored.need("train")
+        if not self._view.facts("train").get("trained", True):
+            raise UsageError(
+                f"the run {self._stored.folder.label} trained no adapter, for its model has no "
+                "weights: give a run of a model that has."
+            )
+        from harness.models.adapter import Adapter
+        from harness.models.load import load_base
+
+        identity = self._stored.folder.identity
+        weights, files = identity["weights"], self._view.files
+        base = load_base(
+            *_located(self.manifest["model"], files.adapter, weights["identity"]),
+            weights["quantization"],
+            weights["precision"],
+            write,
+        )
+        return Adapter.load(base, files.adapter), base.codec(identity["task"]["template"])
+
+
+def load_run(path: str | Path) -> LoadedRun:
+    """The run in a folder, `runs/MODEL/TASK/RECIPE-seedK-KEY`, finished or not.
+
+    Nothing is written, and no lock is needed. Raises UsageError where there is no run.
+    """
+    return LoadedRun(open_run(expanded(str(path))))
+
+
+def _located(name: str, adapter: Path, identity: dict[str, str]) -> tuple[Any, Any]:
+    """The base that an adapter is for, as load_base takes it: its configuration, where it is.
+
+    identity: what told its weights from others when the run was made. Raises MissingError.
+    """
+    from harness.config.schema import HubSource, LocalSource, ModelConfig
+    from harness.models.locate import Located, ensure, locate
+
+    origin = json.loads(read_text(adapter / "adapter_config.json"))["base_model_name_or_path"]
+    source: HubSource | LocalSource = LocalSource(kind="local", path=origin)
+    if "repo" in identity:
+        source = HubSource(kind="hub", repo=identity["repo"], revision=identity["revision"])
+    config = ModelConfig(name=name, parameters=0, source=source)
+    if "gguf" in identity:  # converted here once, and named by its hash
+        if not Path(origin).is_dir():
+            raise MissingError(
+                f"model {name}: {quoted(origin)}, which was made of its embedded weights, is gone; "
+                f"`python -m harness run --models {name}` makes it again."
+            )
+        return config, Located(origin, {})
+    ensure(config, None, write)
+    located = locate(config, None)
+    if located.identity != identity:
+        raise MissingError(
+            f"model {name}: the weights in {quoted(origin)} are not those that the run began with; "
+            "put them back, or run again."
+        )
+    return config, located
