@@ -303,21 +303,21 @@ def test_figures_of_another_machine_are_never_overwritten(
 # --- what is published -------------------------------------------------------------------------
 
 
-def test_the_readme_shows_the_committed_figures() -> None:
+def test_the_docs_show_the_committed_figures() -> None:
     root = Path(__file__).resolve().parents[2]
     result = json.loads((root / "results" / "bench" / "train.json").read_text(encoding="utf-8"))
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    assert figures.table(result) in readme
+    shown = (root / "docs" / "training.md").read_text(encoding="utf-8")
+    assert figures.table(result) in shown
     for row in result["rows"]:
-        assert row["command"] in readme
+        assert row["command"] in shown
         assert row["repeats"] >= 3
         assert "error" not in row
 
 
-def test_the_readme_shows_the_committed_times_of_scoring() -> None:
+def test_the_docs_show_the_committed_times_of_scoring() -> None:
     root = Path(__file__).resolve().parents[2]
     result = json.loads((root / "results" / "bench" / "score.json").read_text(encoding="utf-8"))
-    assert score.table(result) in (root / "README.md").read_text(encoding="utf-8")
+    assert score.table(result) in (root / "docs" / "scoring.md").read_text(encoding="utf-8")
 
 
 def test_a_time_of_scoring_is_the_median_of_its_runs_with_their_spread() -> None:

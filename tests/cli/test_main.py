@@ -14,28 +14,12 @@ from harness.reports import parse_comparison_csv
 from tests.support.commands import (
     ROOT,
     Commands,
-    Outcome,
     files_under,
     make_registry,
+    refused,
 )
 
 VERBS = ("run", "report", "score", "compare", "check", "bench", "list", "doctor")
-
-
-def refused(outcome: Outcome, *texts: str, lines: int = 1) -> None:
-    """Exit 2, `lines` sentences on standard error and nothing else, in which these texts stand."""
-    assert outcome.status == 2, outcome
-    assert outcome.stdout == ""
-    said = outcome.stderr.splitlines()
-    assert len(said) == lines, outcome.stderr
-    for line in said:
-        assert line.startswith("harness: ")
-        assert line.endswith((".", "?"))
-        assert line.isprintable()
-        assert len(line) < 500
-    for text in texts:
-        assert text in outcome.stderr, outcome.stderr
-    assert "torch" not in outcome.imported
 
 
 def nothing_written(folder: Path) -> None:

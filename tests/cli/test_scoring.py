@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from harness.reports import parse_comparison_csv
-from tests.cli.test_main import refused
 from tests.support.commands import (
     ROOT,
     Commands,
     Fault,
     files_under,
     make_registry,
+    refused,
     run_of,
     write_script,
 )

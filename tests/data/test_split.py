@@ -344,7 +344,13 @@ def test_the_order_of_the_rows_does_not_change_a_random_split() -> None:
 
 def test_the_split_is_the_same_in_any_process() -> None:
     code = (
-        "from tests.data.test_split import *\n"
+        "import json, random\n"
+        "from harness.config.schema import SplitConfig\n"
+        "from harness.data.nearest import nearest\n"
+        "from harness.data.split import split\n"
+        "from harness.records import Example\n"
+        "ids = lambda examples: [example.id for example in examples]\n"
+        f"WORDS = {WORDS!r}\n"
         "draw = random.Random(1)\n"
         "rows = [Example(f'{i:06d}', ' '.join(draw.choices(WORDS, k=4)),\n"
         "                ' '.join(draw.choices(WORDS, k=9))) for i in range(60)]\n"

@@ -35,7 +35,10 @@ from tests.support.tiny import base_of
 from tests.support.training import tiny_recipe
 from tests.support.training import trained as fit
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 TYPES = (torch.bfloat16, torch.float16, torch.float32)
 

@@ -24,6 +24,7 @@ from tests.support.decoders import base_of, computed, expected, randomised, samp
 from tests.support.tiny import FAMILIES
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton"),
     pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: test_decoder_gpu"),
     pytest.mark.filterwarnings("ignore:invalid value encountered"),  # -inf - -inf, masked

@@ -19,7 +19,7 @@ from harness.scorers.base import Unscored
 from harness.scorers.html import normal_form as module
 from harness.scorers.html.normal_form import normal_form
 from harness.scorers.text.exact import ExactMatch
-from tests.tasks.test_html_blocks import rows_of
+from tests.support.blocks import rows_of
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"

@@ -23,8 +23,8 @@ from bs4.element import Comment, Doctype, Tag
 from markupever import HtmlOptions, Parser
 
 from harness.scorers.html.page import Page, parse
-from tests.scorers.test_validity import soup_of_tags
-from tests.tasks.test_html_blocks import rows_of
+from tests.support.blocks import rows_of
+from tests.support.pages import soup_of_tags
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 Flat = list[tuple[int, str, str]]  # depth, kind, content, in document order

@@ -18,6 +18,7 @@ from harness.scorers import get
 from harness.scorers.base import Unscored
 from harness.scorers.html.page import MAX_CHARACTERS, Page, parse
 from harness.scorers.html.validity import DOCTYPE_CODES, MAX_DETAILS, Validity
+from tests.support.pages import soup_of_tags
 
 GOLDENS = Path(__file__).parents[2] / "baselines" / "goldens"
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -174,24 +175,6 @@ def test_per_kb_and_codes_agree_with_the_count() -> None:
 )
 def test_balance(text: str, balanced: bool) -> None:
     assert score(text)[3] == float(balanced)
-
-
-TAG_NAMES = (
-    "p div li ul b i a table tr td tbody svg g option select form h1 dd dt title script body html "
-    "button math mi template ruby rt col caption foreignObject br img"
-)
-TAGS = TAG_NAMES.split()
-BITS = ["x", " ", "&amp;", "&", "<!-- c -->", "<!DOCTYPE html>", "\0", "é", "<?x", "\n", "<a b='"]
-
-
-def soup_of_tags(rng: random.Random) -> str:
-    def bit() -> str:
-        kind, tag = rng.random(), rng.choice(TAGS)
-        if kind < 0.45:
-            return f"<{tag} class='u v'>" if kind < 0.1 else f"<{tag}>"
-        return f"</{tag}>" if kind < 0.8 else rng.choice(BITS)
-
-    return rng.choice(["", "<!DOCTYPE html>"]) + "".join(bit() for _ in range(rng.randint(0, 25)))
 
 
 def test_guarded_parse_is_html5libs_and_beautifulsoups_own() -> None:

@@ -454,6 +454,22 @@ def write_script(path: Path, **answers: str) -> Path:
     return path
 
 
+def refused(outcome: Outcome, *texts: str, lines: int = 1) -> None:
+    """Exit 2, `lines` sentences on standard error and nothing else, in which these texts stand."""
+    assert outcome.status == 2, outcome
+    assert outcome.stdout == ""
+    said = outcome.stderr.splitlines()
+    assert len(said) == lines, outcome.stderr
+    for line in said:
+        assert line.startswith("harness: ")
+        assert line.endswith((".", "?"))
+        assert line.isprintable()
+        assert len(line) < 500
+    for text in texts:
+        assert text in outcome.stderr, outcome.stderr
+    assert "torch" not in outcome.imported
+
+
 def tables(cwd: Path) -> dict[str, str]:
     """The tables that a command wrote, but for the lines of what was measured."""
     names = ("comparison.csv", "comparison.md", "predictions.csv")

@@ -15,8 +15,6 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import html5lib
@@ -28,45 +26,19 @@ from hypothesis import strategies as st
 from harness.data.identity import generator_files
 from harness.records import Assertion, Example
 from harness.scorers.html.assertions import check
-
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "tasks" / "html_blocks"
-PACKAGE = "_html_blocks_under_test"
+from tests.support.blocks import FOLDER, LOAD, PACKAGE, ROOT, generator, rows_of
 
 # Frozen: a change of any byte makes old runs and new ones incomparable, so it must be meant.
 FIRST_200_OF_EACH_SIDE = "369c703482f7947edf739c7c7df8e66d55fd3659ddcbbe6a8d5700fba1db0067"
 
-LOAD = f"""
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location(
-    {PACKAGE!r}, {str(FOLDER / "__init__.py")!r}, submodule_search_locations=[{str(FOLDER)!r}]
-)
-module = importlib.util.module_from_spec(spec)
-sys.modules[{PACKAGE!r}] = module
-spec.loader.exec_module(module)
-"""
-
 hypothesis_settings = settings(derandomize=True, deadline=None, max_examples=20, database=None)
 
 
-def _load() -> ModuleType:
-    if PACKAGE not in sys.modules:
-        exec(LOAD, {})
-    return importlib.import_module(f"{PACKAGE}.generator")
-
-
-generator = _load()
 banks = importlib.import_module(f"{PACKAGE}.banks")
 choices = importlib.import_module(f"{PACKAGE}.choices")
 draws = importlib.import_module(f"{PACKAGE}.draws")
 family_module = importlib.import_module(f"{PACKAGE}.family")
 template = importlib.import_module(f"{PACKAGE}.template")
-
-
-def rows_of(side: str, seed: int, count: int) -> list[Example]:
-    pairs = list(generator.generate(seed=seed, **{"train": 0, "test": 0, side: count}))
-    assert {got for got, _ in pairs} <= {side}
-    return [row for _, row in pairs]
 
 
 def serialised(rows: list[Example]) -> bytes:
