@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from harness.config.schema import ModelConfig, PluginSource, ScriptedSource
 from harness.errors import HarnessError, UsageError
+from harness.host.plugins import package_of
 from harness.host.text import one_line, quoted
-from harness.models.plugins import package_of, plugin
+from harness.models.plugins import plugin
 
 if TYPE_CHECKING:
     from harness.backends.backend import Backend

@@ -335,11 +335,6 @@ class RecipeConfig(_Strict):
             )
         return self
 
-    @property
-    def examples_per_step(self) -> int:
-        """Examples (with `packing`, rows) that one optimiser step sees."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
-
     def quantization_of(self, parameters: int) -> Quantization:
         """How a base of so many parameters is held: what "auto" stands for."""
         if self.quantization == "auto":

@@ -7,13 +7,14 @@ import os
 import shutil
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
 @cache
 def version_of(package: str) -> str:
     """The installed version of a Python package, or "absent"."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

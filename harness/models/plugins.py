@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from harness.config.schema import PluginSource
 from harness.errors import UsageError
+from harness.host.plugins import package_of, plugins
 from harness.host.text import listed, quoted
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "harness.backends"
 
@@ -28,27 +31,17 @@ def plugin_identity(source: PluginSource) -> dict[str, str]:
 
 def plugin(name: str) -> EntryPoint:
     """The entry point of the backend `name`. Raises UsageError where there is not just one."""
-    found = [entry for entry in _plugins() if entry.name == name]
+    known = plugins(GROUP)
+    found = known.get(name, [])
     if len(found) == 1:
         return found[0]
     if found:
-        packages = listed(package_of(entry) for entry in found)
+        packages = listed(map(package_of, found))
         raise UsageError(
             f"the backend {quoted(name, 60)} is of several packages ({packages}): uninstall all "
             "but one."
         )
-    known = sorted({entry.name for entry in _plugins()})
     raise UsageError(
-        f"no installed package has the backend {quoted(name, 60)} (there are {listed(known)}): "
-        "install the one that has it."
+        f"no installed package has the backend {quoted(name, 60)} (there are "
+        f"{listed(sorted(known))}): install the one that has it."
     )
-
-
-def package_of(entry: EntryPoint) -> str:
-    """The package that an entry point is of, and its version."""
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
-
-
-@cache
-def _plugins() -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=GROUP))

@@ -24,7 +24,7 @@ from harness.runs.journal import Journal
 from harness.runs.run import Run
 from harness.runs.store import RunFolder
 from harness.stages import stage_names
-from harness.training.schedule import steps_per_epoch, total_steps
+from harness.training.schedule import examples_per_step, steps_per_epoch, total_steps
 
 CHARACTERS_A_TOKEN = 3.0
 """Rough, for HTML and the tokenizers at hand; the plan says "about"."""
@@ -136,9 +136,9 @@ def _tokens(run: Run, example: Example) -> int:
 def _steps(recipe: RecipeConfig, steps: int) -> str:
     """Rows are counted on estimated lengths, so their number is "about"."""
     if recipe.packing:
-        rows = f"{recipe.examples_per_step} rows of at most {recipe.max_length:,} tokens"
+        rows = f"{examples_per_step(recipe)} rows of at most {recipe.max_length:,} tokens"
         return f"about {steps:,} of {rows}"
-    return f"{steps:,} of {recipe.examples_per_step} examples"
+    return f"{steps:,} of {examples_per_step(recipe)} examples"
 
 
 def _weights(run: Run) -> str:

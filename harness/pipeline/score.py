@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
 from harness.pipeline.outputs import check_out, write_together
 from harness.pipeline.predictions import Predictions, read_predictions
 from harness.pipeline.stored import open_run
 from harness.records import Metric, Scored, TextChoice
 from harness.reports.rows import clusters_of
 from harness.reports.summary import SummaryRow, summary_terminal, systems_terminal
-from harness.runs.environment import environment
+from harness.runs.environment import SCORER_LIBRARIES, environment
 from harness.scorers import Chosen, get, metrics_of, names, score_systems
 from harness.stages.score import score_row
 from harness.statistics.paired import CONFIDENCE, RESAMPLES, describe_many
@@ -27,7 +25,6 @@ SEED = 0
 SCORES, SUMMARY = "scores.jsonl", "summary.json"
 _ROOT = Path("results", "scores")
 _SYSTEMS = tuple(system.name for system in SYSTEMS)
-_UNUSED = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "datasets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +108,8 @@ def summary_rows(
 
 def versions() -> dict[str, str]:
     """Versions of what a score stands on: this program, Python, the libraries of the scorers."""
-    found = {name: value for name, value in environment().items() if name not in _UNUSED}
-    return {"harness": __version__, "python": platform.python_version(), **found}
+    names = ("harness", "python", "system", "numpy", *SCORER_LIBRARIES)
+    return {name: version for name, version in environment().items() if name in names}
 
 
 def clusters_said(clusters: Sequence[Any] | None, count: int, by_group: bool) -> str:

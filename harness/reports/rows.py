@@ -168,14 +168,28 @@ def system_rows(
         for column, found, a, b in zip(own, means, to_a, to_b, strict=True):
             rows.append(
                 SystemRow(
-                    *(origin.model, origin.task, origin.recipe, origin.seed, system),
-                    *(column.metric.name, column.metric.direction, found.n),
-                    len(column.values[system]) - found.n,
-                    *(found.mean, found.ci_low, found.ci_high),
-                    *((None,) * 4 if a is None else (a.delta, a.ci_low, a.ci_high, a.p_value)),
-                    *((None,) * 4 if b is None else (b.delta, b.ci_low, b.ci_high, b.p_value)),
-                    str(column.metric.signature),
-                    origin.run,
+                    model=origin.model,
+                    task=origin.task,
+                    recipe=origin.recipe,
+                    seed=origin.seed,
+                    system=system,
+                    metric=column.metric.name,
+                    direction=column.metric.direction,
+                    n=found.n,
+                    unscored=len(column.values[system]) - found.n,
+                    mean=found.mean,
+                    ci_low=found.ci_low,
+                    ci_high=found.ci_high,
+                    to_base=None if a is None else a.delta,
+                    to_base_ci_low=None if a is None else a.ci_low,
+                    to_base_ci_high=None if a is None else a.ci_high,
+                    to_base_p_value=None if a is None else a.p_value,
+                    to_tuned=None if b is None else b.delta,
+                    to_tuned_ci_low=None if b is None else b.ci_low,
+                    to_tuned_ci_high=None if b is None else b.ci_high,
+                    to_tuned_p_value=None if b is None else b.p_value,
+                    signature=str(column.metric.signature),
+                    run=origin.run,
                 )
             )
     return rows

@@ -18,10 +18,19 @@ from harness.host.files import digest
 NO_PART: dict[str, str] = {
     "harness.config": "what a setting is: its value is in the keys",
     "harness.errors": "what is said and raised",
-    "harness.host": "how bytes are read and written, and the machine watched",
+    **{
+        f"harness.host.{module}": "how bytes are read and written, and the machine watched"
+        for module in (
+            *("checksums", "console", "exchange", "files", "links", "locks", "machine", "paths"),
+            *("plugins", "progress", "signals", "temporary"),
+        )
+    },
     "harness.hub": "where files come from: what they hold is in the keys",
     "harness.pipeline": "what is asked for, and in which order",
-    "harness.runs": "where files are kept",
+    **{
+        f"harness.runs.{module}": "where files are kept, and what belongs to a key"
+        for module in ("code", "context", "environment", "journal", "run", "stage", "store")
+    },
     "harness.tracking": "where a training is shown",
 }
 """Rooms and modules that no stage's code includes: nothing in a stage's files is theirs."""
@@ -88,37 +97,44 @@ def _tree(module: str) -> ast.Module:
 @cache
 def _meaning(module: str) -> str:
     tree = _tree(module)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if hasattr(node, "body"):
+            node.body = [each for each in node.body if not _is_text(each)]
+        waiting.extend(_parts(node))
     return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()
 
 
 @cache
 def _imports(module: str) -> tuple[str, ...]:
     """The modules of this project, and the first names of other packages, that `module` imports."""
-    return tuple(sorted(set(_imported(_tree(module), module))))
+    return tuple(sorted(set(_imported(_tree(module)))))
 
 
-def _imported(tree: ast.AST, module: str) -> Iterator[str]:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            continue
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            below = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if file_of(name) else str(node.module) for name in below]
-        else:
-            yield from _imported(node, module)
-            continue
-        for name in names:
-            first = name.split(".")[0]
-            if first == _TOP:
-                yield name
-            elif first not in sys.stdlib_module_names:
-                yield first
+def _imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+        return
+    names: list[str] = []
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        below = [f"{node.module}.{alias.name}" for alias in node.names]
+        names = [name if file_of(name) else str(node.module) for name in below]
+    for name in names:
+        first = name.split(".")[0]
+        if first == _TOP:
+            yield name
+        elif first not in sys.stdlib_module_names:
+            yield first
+    for part in _parts(node):
+        yield from _imported(part)
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    """What stands right within `node` and may hold statements: no expression does."""
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        yield from getattr(node, field, ())
 
 
 def _is_text(node: object) -> bool:

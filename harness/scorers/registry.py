@@ -16,17 +16,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from harness.config.scripts import EVALUATE
 from harness.errors import HarnessError, UsageError
+from harness.host.plugins import package_of, plugins
 from harness.host.text import one_line, quoted
 from harness.records import Metric, Signature, TextChoice
 from harness.scorers.base import Scorer
 from harness.scorers.chosen import Chosen
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 GROUP = "harness.scorers"
 LIKELIHOOD = ("cross_entropy", "perplexity", "bits_per_byte", "token_accuracy")
@@ -77,13 +75,24 @@ def metric_names(name: str) -> tuple[str, ...]:
     return SCORERS[name][1]
 
 
+def modules_of(asked: Sequence[str]) -> set[str]:
+    """The modules of this project in which the scorers of these names are; none is loaded.
+
+    Another package's scorer has that package's version in its signatures instead.
+    """
+    found = {_OWNER.get(name, name) for name in asked}
+    ours = {f"harness.scorers.{SCORERS[name][0].split(':')[0]}" for name in found & SCORERS.keys()}
+    scripts = any(name.startswith(EVALUATE) for name in asked)
+    return ours | ({"harness.scorers.external.evaluate"} if scripts else set())
+
+
 def entries() -> list[Entry]:
     """Every metric that there is: our scorers', other packages', the likelihood's, evaluate's."""
     from harness.scorers import likelihood
 
     return [
         *(Entry(name, _ours(name).summary, metrics) for name, (_, metrics) in SCORERS.items()),
-        *(_described(name) for name in _plugins()),
+        *(_described(name) for name in plugins(GROUP)),
         Entry("likelihood", likelihood.SUMMARY, LIKELIHOOD),
         Entry(
             f"{EVALUATE}NAME",
@@ -125,11 +134,11 @@ def _load(asked: str) -> Scorer:
             "run measures it."
         )
     elif asked in _OURS:
-        if asked in _plugins():
+        if asked in plugins(GROUP):
             _plugin(asked)  # refused, for the name is ours
         scorer = _ours(asked if asked in SCORERS else _OWNER[asked])
     else:
-        return _plugin(asked) if asked in _plugins() else _plugin_of(asked)
+        return _plugin(asked) if asked in plugins(GROUP) else _plugin_of(asked)
     scorer.prepare()
     return scorer
 
@@ -143,23 +152,12 @@ def _ours(name: str) -> Scorer:
 # --- other packages' scorers -----------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
-def _plugins() -> dict[str, list[EntryPoint]]:
-    """What installed packages have in the group, by name, unloaded."""
-    from importlib.metadata import entry_points
-
-    found: dict[str, list[EntryPoint]] = {}
-    for entry in entry_points(group=GROUP):
-        found.setdefault(entry.name, []).append(entry)
-    return found
-
-
 @lru_cache(maxsize=64)
 def _plugin(name: str) -> Scorer:
     """The scorer that another package has under this name, ready; its package and version are in
     its signatures. Raises UsageError, one sentence, where it cannot be used."""
-    entry, *others = _plugins()[name]
-    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
+    entry, *others = plugins(GROUP)[name]
+    package = package_of(entry)
     where = f"the scorer {quoted(name, 60)} of the package {one_line(package, 60)}"
     if others:
         raise UsageError(f"{where} has the name of another package's: uninstall one of them.")
@@ -208,7 +206,7 @@ def _signed(metric: Metric, package: str) -> Metric:
 def _plugin_of(asked: str) -> Scorer:
     """The scorer of another package that has the metric `asked`. Raises UsageError."""
     known = [*SCORERS, *_OWNER]
-    for name in _plugins():
+    for name in plugins(GROUP):
         known.append(name)
         try:
             scorer = _plugin(name)

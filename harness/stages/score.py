@@ -9,7 +9,8 @@ from harness.records import Example, Generation, Sample, Scored
 from harness.runs.context import Context, stopwatch
 from harness.runs.run import Run
 from harness.runs.stage import Stage
-from harness.scorers import get, score_systems
+from harness.scorers import get, metrics_of, score_systems
+from harness.scorers.registry import modules_of
 from harness.scorers.text.extract import extract
 from harness.systems import AS_GIVEN, BASE, REFERENCE, SYSTEMS, generating
 
@@ -72,15 +73,13 @@ def sample_of(example: Example, text: str, generation: Generation | None) -> Sam
 
 
 def _code(run: Run) -> list[str]:
-    # Another package's scorer has that package's version in its signatures.
-    modules = {type(each.scorer).__module__ for each in get(run.task.scorers)}
-    return [__name__, *(module for module in modules if module.startswith("harness."))]
+    return [__name__, *modules_of(run.task.scorers)]
 
 
 def _inputs(run: Run) -> dict[str, Any]:
     # What scorers find on this machine, as the Nu checker, is in their signatures.
     chosen = get(run.task.scorers, run.task.text)
-    return {"metrics": [str(metric.signature) for each in chosen for metric in each.metrics]}
+    return {"metrics": [str(metric.signature) for metric in metrics_of(chosen)]}
 
 
 STAGE = Stage(

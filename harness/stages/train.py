@@ -113,8 +113,7 @@ def train(context: Context) -> None:
             context.say,
         )
     try:
-        if context.session.max_memory is not None:
-            limit_memory(base.device, context.session.max_memory)
+        limit_memory(base.device, context.session.max_memory)
         trainer = Trainer(
             base,
             adapter,

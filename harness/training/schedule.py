@@ -40,13 +40,18 @@ def total_steps(recipe: RecipeConfig, lengths: Sequence[int]) -> int:
     return max(1, math.ceil(steps_per_epoch(recipe, lengths) * recipe.num_train_epochs))
 
 
+def examples_per_step(recipe: RecipeConfig) -> int:
+    """Examples (with `packing`, rows) that one optimiser step sees."""
+    return recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
+
+
 def steps_per_epoch(recipe: RecipeConfig, lengths: Sequence[int]) -> int:
     """Optimiser steps in one pass over the examples; the last of them may be smaller.
 
     How many rows they fill depends on the lengths alone, so it is the same in every epoch.
     """
     units = len(_epoch(_capacity(recipe), tuple(lengths), 0, 0))
-    return math.ceil(units / recipe.examples_per_step)
+    return math.ceil(units / examples_per_step(recipe))
 
 
 def examples_of_step(
@@ -59,7 +64,7 @@ def examples_of_step(
     taken up without those before it.
     """
     epoch, at = divmod(step, steps_per_epoch(recipe, lengths))
-    size = recipe.examples_per_step
+    size = examples_per_step(recipe)
     units = _epoch(_capacity(recipe), tuple(lengths), seed, epoch)[at * size : (at + 1) * size]
     return [example for unit in units for example in unit]
 

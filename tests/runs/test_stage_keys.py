@@ -115,6 +115,19 @@ def test_what_is_declared_is_there_and_used(run: Run) -> None:
     assert not any(module.startswith("harness.inference") for module in train_modules(run))
 
 
+@pytest.mark.parametrize(
+    ("stage", "module"),
+    [
+        ("score", "harness.runs.view"),  # what a stage reads of another's files
+        ("compare", "harness.host.text"),  # what a cell of predictions.csv becomes
+        ("train", "harness.training.schedule"),
+        ("prepare", "harness.data.words"),
+    ],
+)
+def test_what_shapes_the_bytes_of_a_file_is_a_part(stage: str, module: str, run: Run) -> None:
+    assert module in STAGES[stage].modules(run)[0]
+
+
 THIRD = frozenset(
     [
         *("accelerate", "bitsandbytes", "bs4", "datasets", "gguf", "html5lib", "numpy", "peft"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.host.plugins import plugins
 from harness.records import Sample
 from harness.scorers import Entry, entries, get, names, registry, score_all
 from tests.support.commands import ROOT, make_registry, run_of, write_script
@@ -66,7 +67,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
     def forget() -> None:
         sys.modules.pop("acme_scorers", None)
-        registry._plugins.cache_clear()
+        plugins.cache_clear()
         registry._plugin.cache_clear()
 
     yield installed
@@ -164,7 +165,7 @@ def test_two_packages_of_one_name_are_refused(install: Install) -> None:
     other = install("other", shout="acme_scorers:Shout")
     (other / "acme_scorers.dist-info").rename(other / "bcme_scorers.dist-info")
     (other / "bcme_scorers.dist-info" / "METADATA").write_text("Name: bcme\nVersion: 2\n")
-    registry._plugins.cache_clear()
+    plugins.cache_clear()
     assert "has the name of another package's: uninstall one of them." in refusal("shout")
 
 
