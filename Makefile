@@ -1,6 +1,7 @@
 # make run      set up .venv and do the main job on the embedded default
 # make test     set up what is missing and pass the tests, offline
-# make kernels  pass the tests of the GPU's kernels without a GPU (Triton is another 1 GB of disk)
+# make slow     pass the tests that take minutes: kills anywhere, and the GPU's kernels without a GPU
+#               (by Triton's interpreter; Triton is another 1 GB of disk)
 # make check    hold the scorers to their golden cases and frozen scores
 # make faults   kill, damage and fuzz commands at random for SECONDS=240, drawn from SEED=0
 PYTHON ?= python3
@@ -9,7 +10,7 @@ SEED ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test kernels lint check faults
+.PHONY: run test slow lint check faults
 
 run: $(VENV)/.run-ready
 	$(BIN)/python -m harness run
@@ -17,9 +18,9 @@ run: $(VENV)/.run-ready
 test: $(VENV)/.test-ready
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-kernels: $(VENV)/.test-ready
+slow: $(VENV)/.test-ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'triton>=3.9'
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/kernels/test_interpreted.py
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m slow
 
 check: $(VENV)/.run-ready
 	$(BIN)/python -m harness check

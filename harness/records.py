@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-Arm = Literal["base", "tuned"]
 TextChoice = Literal["raw", "extracted"]
 FinishReason = Literal["stop", "length"]
 Direction = Literal["higher", "lower"]
 
-ARMS: tuple[Arm, Arm] = ("base", "tuned")
 UNCHOSEN: Literal["{text}"] = "{text}"
 
 
@@ -79,7 +77,7 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleLoss:
+class ReferenceLikelihood:
     """Log-likelihood of one reference under one system, teacher-forced.
 
     nll:     sum over the scored tokens of -log p, in nats.

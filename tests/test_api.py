@@ -433,6 +433,7 @@ def test_a_loaded_run_answers_as_it_did_in_the_run(
         harness.load_run(made.path).answer("say sun")
 
 
+@pytest.mark.slow
 def test_the_readme_shows_what_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

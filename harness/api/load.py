@@ -131,7 +131,7 @@ class LoadedRun:
             raise UsageError(f"no model answers as {system!r}: known are {listed(known)}.")
         adapter, codec = self._model
         base = adapter.base
-        adapter.use("tuned" if known[system].adapter else "base")
+        adapter.switch(known[system].adapter)
         room = room_of(base.model, max_input_tokens, max_output_tokens)
         ids, _ = codec.prompt_within(prompt, room)
         with base.autocast():

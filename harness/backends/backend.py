@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.config.schema import DecodingConfig
-from harness.records import Example, Generation, SampleLoss
+from harness.records import Example, Generation, ReferenceLikelihood
 from harness.systems import System
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Backend(Protocol):
 
     def log_likelihoods(
         self, system: System, examples: Sequence[Example], done: Collection[str]
-    ) -> Iterator[SampleLoss]:
+    ) -> Iterator[ReferenceLikelihood]:
         """Teacher-forced losses of the examples' references. Needs the capability."""
         ...
 

@@ -6,23 +6,42 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from harness.backends.backend import Capability, Tick
 from harness.config.schema import DecodingConfig
+from harness.data.tokens import Codec
+from harness.inference.answering import answers
 from harness.inference.engine import BatchedEngine
+from harness.inference.log_likelihood import LogLikelihood
 from harness.inference.probe import batches
 from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.models.quiet import quiet
-from harness.records import Arm, Example, Generation, SampleLoss
+from harness.records import Example, Generation, ReferenceLikelihood
 from harness.runs.context import Context
-from harness.systems import System
+from harness.systems import System, generating
 
 
 class LocalBackend:
-    """Answers with the base of a run, and for systems that have it with the adapter it trained."""
+    """Answers with the base of a run, and for systems that have it with the adapter it trained.
+
+    max_length: tokens of a reference that are scored at most (prompt included).
+    batch_size: prompts decoded together; None: as many as are usual for the device.
+    """
 
     capabilities: frozenset[Capability] = frozenset(["log_likelihood"])
 
-    def __init__(self, engine: BatchedEngine) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        adapter: Adapter,
+        codec: Codec,
+        max_length: int,
+        say: Callable[[str], None],
+        batch_size: int | None = None,
+    ) -> None:
+        base = adapter.base
+        adapters = {each.name: adapter if each.adapter else None for each in generating()}
+        self.adapter, self.codec = adapter, codec
+        self.engine = BatchedEngine(base, adapters, say, batch_size)
+        self._max_length = min(max_length, base.context)
+        self._likelihood: LogLikelihood | None = None
 
     def generate(
         self,
@@ -32,15 +51,17 @@ class LocalBackend:
         done: Collection[str],
         tick: Tick,
     ) -> Iterator[Generation]:
-        return self._engine.generate(_arm(system), examples, decoding, done, tick)
+        return answers(self.engine, self.codec, system.name, examples, decoding, done, tick)
 
     def log_likelihoods(
         self, system: System, examples: Sequence[Example], done: Collection[str]
-    ) -> Iterator[SampleLoss]:
-        return self._engine.measure(_arm(system), examples, done)
+    ) -> Iterator[ReferenceLikelihood]:
+        if self._likelihood is None:
+            self._likelihood = LogLikelihood(self.adapter, self.codec, self._max_length)
+        return self._likelihood.of(examples, done, adapted=system.adapter)
 
     def written(self, text: str) -> str:
-        return self._engine.codec.written(text)
+        return self.codec.written(text)
 
 
 def make(context: Context) -> LocalBackend:
@@ -58,9 +79,7 @@ def make(context: Context) -> LocalBackend:
         session.hold(folder, adapter)
         adapter.check_live(base.codec(run.task.template).prompt_ids("probe"))
     codec = adapter.base.codec(run.task.template)
-    return LocalBackend(
-        BatchedEngine(adapter.base, adapter, codec, run.recipe.max_length, context.say)
-    )
+    return LocalBackend(adapter, codec, run.recipe.max_length, context.say)
 
 
 def prove(base: Base, say: Callable[[str], None]) -> None:
@@ -69,7 +88,3 @@ def prove(base: Base, say: Callable[[str], None]) -> None:
         base.batches = batches(base)
     if not base.batches:
         say(f"{base.name}: prompts are answered one by one, since padding would change the answers")
-
-
-def _arm(system: System) -> Arm:
-    return "tuned" if system.adapter else "base"

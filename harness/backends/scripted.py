@@ -2,7 +2,7 @@
 
 Each line of the file is {"arm": "base" or "tuned", "text": ...} with, optionally, the "id" of the
 example it answers and a "finish_reason". A line without an id answers every prompt that no other
-line of its arm does; in its text {reference} and {prompt} stand for those of the example.
+line of its system does; in its text {reference} and {prompt} stand for those of the example.
 Its losses are those of a uniform choice among the 256 bytes.
 """
 
@@ -19,7 +19,7 @@ from harness.config.schema import DecodingConfig
 from harness.errors import DataError
 from harness.host.paths import no_file
 from harness.host.text import one_line, quoted
-from harness.records import Example, FinishReason, Generation, SampleLoss
+from harness.records import Example, FinishReason, Generation, ReferenceLikelihood
 from harness.runs.context import Context
 from harness.systems import System, generating
 
@@ -47,7 +47,7 @@ class ScriptedBackend:
             if key in lines:
                 whose = "for any example" if row["id"] is None else f"with the id of {row['id']!r}"
                 raise DataError(
-                    f"{quoted(path)} line {number} is a second answer of the {row['arm']} arm "
+                    f"{quoted(path)} line {number} is a second answer of the {row['arm']} system "
                     f"{one_line(whose)}, as line {lines[key]}: leave one of them."
                 )
             lines[key] = number
@@ -87,12 +87,12 @@ class ScriptedBackend:
 
     def log_likelihoods(
         self, system: System, examples: Sequence[Example], done: Collection[str]
-    ) -> Iterator[SampleLoss]:
+    ) -> Iterator[ReferenceLikelihood]:
         """log 256 nats for each byte and for the end of the text."""
         for example in examples:
             if example.id not in done:
                 size = len(example.target.encode("utf-8", "replace"))
-                yield SampleLoss(example.id, (size + 1) * math.log(256), 0, size + 1, size)
+                yield ReferenceLikelihood(example.id, (size + 1) * math.log(256), 0, size + 1, size)
 
     def written(self, text: str) -> str:
         """`text`: a script can say anything."""

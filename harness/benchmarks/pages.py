@@ -1,4 +1,4 @@
-"""Pages to time scorers on: put together from html_blocks, and two arms' damaged versions."""
+"""Pages to time scorers on: put together from html_blocks, and two systems' damaged versions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from harness.records import Assertion, Sample
 PAGE = 2_500  # characters of one page, about
 
 
-def arms(count: int, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
-    """`count` samples of a base and of a tuned arm, answers to the same references.
+def answers_of_both(count: int, seed: int = 0) -> tuple[list[Sample], list[Sample]]:
+    """`count` samples of a base and of a tuned system, answers to the same references.
 
     A reference is a document of some nine blocks. The answers have blocks exchanged, moved and
-    changed, tags dropped, the end cut: the base arm's more of it.
+    changed, tags dropped, the end cut: the base system's more of it.
     """
     registry = Registry()
     task = registry.task("html_blocks")

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.benchmarks.pages import arms
+from harness.benchmarks.pages import answers_of_both
 from harness.host.files import write_json
 from harness.records import Sample
 from harness.reports import RunReport, comparison_csv, comparison_markdown
@@ -60,9 +60,9 @@ def timing_of(
 def bench_score(pages: int, out: Path, say: Callable[[str], None], repeats: int = 3) -> str:
     """Time everything, write `out`/score.json, and return the table. Raises StorageError.
 
-    pages: answers to score, half of them by each of two arms. repeats: runs of each figure.
+    pages: answers to score, half of them by each of two systems. repeats: runs of each figure.
     """
-    base, tuned = arms(-(-pages // 2))
+    base, tuned = answers_of_both(-(-pages // 2))
     size = sum(len(s.prediction) for s in (*base, *tuned)) / (2 * len(base))
     say(
         f"{2 * len(base):,} pages of {size:,.0f} characters on average: "

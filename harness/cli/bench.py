@@ -47,7 +47,7 @@ def add(verbs: Verbs) -> Parser:
         type=count(1),
         metavar="N",
         default=1000,
-        help="answers to score, of two arms (default: 1000)",
+        help="answers to score, of two systems (default: 1000)",
     )
     parser.add_argument(
         "--out",

@@ -15,7 +15,7 @@ def add(verbs: Verbs) -> Parser:
         "compare",
         help="compare two systems on the same samples, B against A",
         description="Paired comparison of B against A; each is a JSONL file of predictions, or a "
-        "run's folder: its tuned arm, or with :base, :reference or :nearest after it another "
+        "run's folder: its tuned system, or with :base, :reference or :nearest after it another "
         "system's answers. In the tables A is base and B is tuned.",
     )
     parser.add_argument("a", metavar="A", help="a file of predictions, or RUN[:SYSTEM]")

@@ -17,7 +17,6 @@ from harness.kernels import pointwise
 from harness.models.adapter import Adapter
 from harness.models.head import plain_head
 from harness.models.load import Base
-from harness.records import Arm
 
 FAMILIES: dict[str, Any] = {"llama": llama, "falcon": falcon, "gemma3_text": gemma3}
 """By `model_type`: modules with `stack(base, dense)`, `supported(config)` and
@@ -69,11 +68,11 @@ class Decoder:
         for (_, view, _), value in zip(self._views, values, strict=True):
             view.copy_(value)
 
-    def use(self, arm: Arm) -> None:
-        """Compute as `arm`: without the adapter's term as "base"."""
+    def switch(self, on: bool) -> None:
+        """Compute with the adapter's term, or without."""
         for layer in self.layers:
             for group in layer.linears:
-                group.enabled = arm == "tuned"
+                group.enabled = on
 
     @torch.no_grad()
     def states(self, samples: Sequence[TokenSample]) -> tuple[Tensor, Tensor]:

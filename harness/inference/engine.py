@@ -2,216 +2,225 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.config.schema import DecodingConfig
-from harness.data.tokens import Codec, prompt_room
-from harness.errors import RunError
+from harness.errors import RunError, UsageError
 from harness.host import signals
-from harness.inference.log_likelihood import LogLikelihood
+from harness.inference.kv_cache import keep_rows, last_states, roomy_cache
+from harness.inference.request import Completion, Request, Step
 from harness.models.adapter import Adapter
 from harness.models.head import first_choice, head_logits
 from harness.models.load import Base
-from harness.records import Arm, Example, Generation, SampleLoss
+from harness.records import FinishReason
 
 Say = Callable[[str], None]
-Tick = Callable[[int], None]
-
-
-@dataclass
-class _Answer:
-    """One prompt on its way: its ids, what was generated, and its own source of randomness.
-
-    cut: the prompt lost its beginning. limit: tokens that the answer may have: what the context
-    leaves beside this prompt, whatever stands beside it in the batch.
-    """
-
-    example: Example
-    prompt: list[int]
-    cut: bool
-    limit: int
-    generated: list[int] = field(default_factory=list)
-    randomness: torch.Generator | None = None
 
 
 class BatchedEngine:
-    """Answers with a loaded base and, as "tuned", its adapter.
+    """Answers requests with a loaded base and the adapters on it: `submit`, then `step` until
+    `idle`.
 
-    max_length: tokens of a reference that are scored at most (prompt included).
-    batch_size: prompts decoded together. Both arms use the same, since the width of a batch
+    adapters:   what each system answers with; None: the bare base.
+    batch_size: prompts decoded together. All systems use the same, since the width of a batch
                 moves the last bits of bfloat16 products.
     """
 
     def __init__(
         self,
         base: Base,
-        adapter: Adapter,
-        codec: Codec,
-        max_length: int,
+        adapters: Mapping[str, Adapter | None],
         say: Say,
         batch_size: int | None = None,
     ) -> None:
         self.base = base
-        self.adapter = adapter
-        self.codec = codec
-        self.max_length = min(max_length, base.context)
-        usual = 32 if base.device.type == "cpu" else 64
-        self.batch_size = (batch_size or usual) if base.batches else 1
         self.say = say
-        self._log_likelihood: LogLikelihood | None = None
+        self._adapters = dict(adapters)
+        usual = 32 if base.device.type == "cpu" else 64
+        self._batch_size = (batch_size or usual) if base.batches else 1
+        self._waiting: list[Request] = []
+        self._batch: _Batch | None = None
 
-    # --- generate ----------------------------------------------------------------------------
+    @property
+    def idle(self) -> bool:
+        """Whether no request waits or is being answered."""
+        return self._batch is None and not self._waiting
 
-    def generate(
-        self,
-        arm: Arm,
-        examples: Sequence[Example],
-        decoding: DecodingConfig,
-        done: Collection[str],
-        tick: Tick,
-    ) -> Iterator[Generation]:
-        """Answers, each yielded as it ends; greedy where the temperature is 0.
+    def submit(self, request: Request) -> None:
+        """Have a request answered by the steps to come.
 
-        A prompt that leaves no room in the model's context loses its beginning, but for the BOS.
-        Raises RunError when memory runs out even for one prompt at a time.
+        Raises UsageError where it has no token, names no system of this engine, or fills the
+        context.
         """
-        room = prompt_room(self.base.context, decoding.max_new_tokens)
-        prompts = [self.codec.prompt_within(example.prompt, room) for example in examples]
-        if cut := sum(short for _, short in prompts):
-            self.say(f"{cut} of {len(prompts)} prompts are cut to {room} tokens, their last ones")
-        order = sorted(range(len(examples)), key=lambda i: (-len(prompts[i][0]), examples[i].id))
-        batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
-        while batches:
-            batch = batches.pop(0)
-            wanted = {examples[i].id for i in batch} - set(done)
-            if not wanted:
-                continue
-            answers = [
-                _Answer(examples[i], *prompts[i], self._limit(prompts[i][0], decoding))
-                for i in batch
-            ]
-            try:
-                for answer in self._decode(arm, answers, decoding, wanted, tick):
-                    if answer.id in wanted:
-                        wanted.discard(answer.id)
-                        yield answer
-            except torch.OutOfMemoryError as error:
-                torch.cuda.empty_cache()
-                if len(batch) == 1:
-                    raise RunError(
-                        f"generation runs out of memory on {self.base.device} for one prompt; "
-                        "lower decoding.max_new_tokens, or use --quantization nf4."
-                    ) from error
-                half = (len(batch) + 1) // 2
-                self.say(f"out of memory: {len(batch)} prompts at a time become {half}")
-                self.batch_size = half
-                done = {*done, *({examples[i].id for i in batch} - wanted)}
-                batches[:0] = [batch[:half], batch[half:]]
+        if request.system not in self._adapters:
+            known = ", ".join(self._adapters)
+            raise UsageError(f"there is no system {request.system!r}; there are {known}.")
+        if not 0 < len(request.token_ids) < self.base.context:
+            raise UsageError(
+                f"request {request.id!r} has {len(request.token_ids)} tokens: give from 1 to "
+                f"{self.base.context - 1}, which leaves room for an answer in the context."
+            )
+        self._waiting.append(request)
 
-    def _limit(self, prompt: list[int], decoding: DecodingConfig) -> int:
-        return min(decoding.max_new_tokens, self.base.context - len(prompt))
+    def clear(self) -> None:
+        """Forget every request that is not yet answered."""
+        self._waiting, self._batch = [], None
+
+    def shared(self, requests: Iterable[Request]) -> list[list[Request]]:
+        """The requests in the sets that are computed together. The last bits of an answer may
+        depend on all of its set, so who repeats an answer submits the set whole."""
+        order = sorted(requests, key=_place)
+        size = self._batch_size
+        return [order[at : at + size] for at in range(0, len(order), size)]
 
     @torch.inference_mode()
-    def _decode(
-        self,
-        arm: Arm,
-        answers: list[_Answer],
-        decoding: DecodingConfig,
-        wanted: Collection[str],
-        tick: Tick,
-    ) -> Iterator[Generation]:
-        from harness.inference.kv_cache import keep_rows, last_states, roomy_cache
+    def step(self) -> Step:
+        """Give each request that is being answered one token; the longest prompts go first.
 
-        device = self.base.device
-        width = max(len(answer.prompt) for answer in answers)
-        # Padding stands on the left, masked by length and never by its token id.
-        padding = [width - len(answer.prompt) for answer in answers]
-        pad = self.codec.eos
-        ids = torch.tensor([[pad] * p + a.prompt for p, a in zip(padding, answers, strict=True)])
-        mask = (torch.arange(width)[None, :] >= torch.tensor(padding)[:, None]).long()
-        ids, mask = ids.to(device), mask.to(device)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        for answer in answers:
-            if decoding.temperature > 0:
-                answer.randomness = _generator(decoding.seed, answer.example.id)
-        cache = roomy_cache(self.base.model.config, max(answer.limit for answer in answers))
-        live, ends = list(answers), self.codec.ends
-        while live:
-            signals.check()
-            self.adapter.use(arm)
-            states = last_states(self.base, ids, mask, positions, cache)
-            tokens = _choose(head_logits(self.base, states), decoding, live)
-            tick(sum(answer.example.id in wanted for answer in live))
-            kept: list[int] = []
-            for index, (answer, token) in enumerate(zip(live, tokens.tolist(), strict=True)):
-                if token in ends:
-                    if answer.example.id in wanted:
-                        tick(decoding.max_new_tokens - len(answer.generated) - 1)
-                    yield self._finished(answer, "stop")
-                    continue
-                answer.generated.append(token)
-                if len(answer.generated) >= answer.limit:
-                    if answer.example.id in wanted:
-                        tick(decoding.max_new_tokens - answer.limit)
-                    yield self._finished(answer, "length")
-                else:
-                    kept.append(index)
-            if len(kept) < len(live):
-                live = [live[i] for i in kept]
-                if not live:
-                    return
-                rows = torch.tensor(kept, device=device)
-                tokens, mask, positions = tokens[rows], mask[rows], positions[rows]
-                keep_rows(cache, rows)
-            ids = tokens[:, None]
-            mask = torch.cat([mask, mask.new_ones(len(live), 1)], dim=1)
-            positions = positions[:, -1:] + 1
+        When memory runs out, half as many go on together, from their beginning: their tokens
+        come again. Raises RunError when it does for one request alone.
+        """
+        signals.check()
+        try:
+            if self._batch is None:
+                requests = self._next()
+                if not requests:
+                    return Step()
+                self._use(requests[0].system)
+                self._batch = _Batch(self.base, requests)
+            step = self._batch.step()
+            if not self._batch.rows:
+                self._batch = None
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            self._halve(error)
+            return Step()
+        return step
 
-    def _finished(self, answer: _Answer, reason: Any) -> Generation:
-        return Generation(
-            id=answer.example.id,
-            text=self.codec.decode(answer.generated),
-            finish_reason=reason,
-            prompt_tokens=len(answer.prompt),
-            completion_tokens=len(answer.generated),
-            cut=answer.cut,
-        )
+    def _next(self) -> list[Request]:
+        self._waiting.sort(key=_place)
+        system = self._waiting[0].system if self._waiting else ""
+        taken = [one for one in self._waiting if one.system == system][: self._batch_size]
+        ids = {id(one) for one in taken}
+        self._waiting = [one for one in self._waiting if id(one) not in ids]
+        self._taken = taken
+        return taken
 
-    # --- log-likelihood ----------------------------------------------------------------------
+    def _use(self, system: str) -> None:
+        for name, adapter in self._adapters.items():
+            if adapter is not None:
+                adapter.switch(on=name == system)
 
-    def measure(
-        self, arm: Arm, examples: Sequence[Example], done: Collection[str]
-    ) -> Iterator[SampleLoss]:
-        """Log-likelihood of the references, as `LogLikelihood.of` has it."""
-        if self._log_likelihood is None:
-            self._log_likelihood = LogLikelihood(
-                self.base, self.adapter, self.codec, self.max_length
+    def _halve(self, error: torch.OutOfMemoryError) -> None:
+        again = [row.request for row in self._batch.rows] if self._batch else self._taken
+        if len(again) == 1:
+            raise RunError(
+                f"generation runs out of memory on {self.base.device} for one prompt; "
+                "lower decoding.max_new_tokens, or use --quantization nf4."
+            ) from error
+        self._batch = None
+        self._batch_size = (len(again) + 1) // 2
+        self.say(f"out of memory: {len(again)} prompts at a time become {self._batch_size}")
+        self._waiting += again
+
+
+def _place(request: Request) -> tuple[int, str]:
+    """Long prompts first, so that a batch's are of like length."""
+    return -len(request.token_ids), request.id
+
+
+@dataclass
+class _Row:
+    """A request on its way. limit: tokens that its answer may have: what the context leaves beside
+    its prompt, whatever stands beside it in the batch."""
+
+    request: Request
+    limit: int
+    randomness: torch.Generator
+    generated: list[int] = field(default_factory=list)
+
+    def take(self, token: int) -> FinishReason | None:
+        """The next token; why the answer ends with it, if it does."""
+        if token in self.request.sampling.stop_token_ids:
+            return "stop"
+        self.generated.append(token)
+        return "length" if len(self.generated) >= self.limit else None
+
+
+class _Batch:
+    """Requests of one system that are decoded together.
+
+    rows: those that have not ended. ids [B, t], mask [B, T], positions [B, t]: what the next
+    forward pass reads, the whole prompts at first, padded on the left.
+    """
+
+    def __init__(self, base: Base, requests: Sequence[Request]) -> None:
+        self._base = base
+        self.rows = [
+            _Row(
+                request,
+                min(request.sampling.max_new_tokens, base.context - len(request.token_ids)),
+                _generator(request.sampling.seed, request.id),
             )
-        return self._log_likelihood.of(arm, examples, done)
+            for request in requests
+        ]
+        width = max(len(request.token_ids) for request in requests)
+        # Masked by length, never by its id.
+        padding = [width - len(request.token_ids) for request in requests]
+        ids = [[0] * p + [*r.token_ids] for p, r in zip(padding, requests, strict=True)]
+        mask = (torch.arange(width)[None, :] >= torch.tensor(padding)[:, None]).long()
+        self._ids = torch.tensor(ids).to(base.device)
+        self._mask = mask.to(base.device)
+        self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
+        self._cache = roomy_cache(base.model.config, max(row.limit for row in self.rows))
+
+    def step(self) -> Step:
+        """One token more for each row."""
+        states = last_states(self._base, self._ids, self._mask, self._positions, self._cache)
+        chosen = _choose(head_logits(self._base, states), self.rows)
+        going: list[int] = []
+        tokens, finished = [], []
+        for place, (row, token) in enumerate(zip(self.rows, chosen.tolist(), strict=True)):
+            reason = row.take(token)
+            if reason != "stop":
+                tokens.append((row.request.id, token))
+            if reason is None:
+                going.append(place)
+            else:
+                finished.append(Completion(row.request.id, tuple(row.generated), reason))
+        if len(going) < len(self.rows):
+            self.rows = [self.rows[place] for place in going]
+            if going:
+                places = torch.tensor(going, device=chosen.device)
+                chosen = chosen[places]
+                self._mask, self._positions = self._mask[places], self._positions[places]
+                keep_rows(self._cache, places)
+        if going:
+            self._ids = chosen[:, None]
+            self._mask = torch.cat([self._mask, self._mask.new_ones(len(going), 1)], dim=1)
+            self._positions = self._positions[:, -1:] + 1
+        return Step(tuple(tokens), tuple(finished))
 
 
 def _generator(seed: int, identity: str) -> torch.Generator:
-    """Randomness of one sample, so that its answer does not depend on its neighbours."""
-    import hashlib
-
+    """Randomness of one request, so that its answer does not depend on its neighbours."""
     number = int.from_bytes(hashlib.sha256(f"{seed}-{identity}".encode()).digest()[:7], "big")
     return torch.Generator().manual_seed(number)
 
 
-def _choose(logits: Tensor, decoding: DecodingConfig, live: list[_Answer]) -> Tensor:
+def _choose(logits: Tensor, rows: Sequence[_Row]) -> Tensor:
     """Next token [B] of logits [B, V]: the likeliest, or one drawn from the top_p nucleus."""
-    if decoding.temperature == 0:
-        return first_choice(logits)
-    drawn = []
-    for row, answer in zip(logits.float().cpu() / decoding.temperature, live, strict=True):
-        p = torch.softmax(row, -1)
-        falling, order = torch.sort(p, descending=True, stable=True)
-        p[order[torch.cumsum(falling, -1) - falling >= decoding.top_p]] = 0.0
-        # Drawn in the vocabulary's order: in that of p, rounding would exchange near equals.
-        drawn.append(torch.multinomial(p, 1, generator=answer.randomness))
-    return torch.cat(drawn).to(logits.device)
+    tokens = first_choice(logits)
+    for place, row in enumerate(rows):
+        sampling = row.request.sampling
+        if sampling.temperature > 0:
+            p = torch.softmax(logits[place].float().cpu() / sampling.temperature, -1)
+            falling, order = torch.sort(p, descending=True, stable=True)
+            p[order[torch.cumsum(falling, -1) - falling >= sampling.top_p]] = 0.0
+            # Drawn in the vocabulary's order: in that of p, rounding would exchange near equals.
+            tokens[place] = torch.multinomial(p, 1, generator=row.randomness)[0]
+    return tokens

@@ -12,17 +12,17 @@ from harness.decoder.packed import plan_packing, usual_row_tokens
 from harness.decoder.teacher_forced import token_scores
 from harness.host import signals
 from harness.models.adapter import Adapter
-from harness.models.load import Base
-from harness.records import Arm, Example, SampleLoss
+from harness.records import Example, ReferenceLikelihood
 
 
 class LogLikelihood:
-    """Scores references with a loaded base and its adapter as it stands now.
+    """Scores references with a loaded base, with its adapter as it stands now or without.
 
     max_length: tokens of an example that are scored at most (prompt included).
     """
 
-    def __init__(self, base: Base, adapter: Adapter, codec: Codec, max_length: int) -> None:
+    def __init__(self, adapter: Adapter, codec: Codec, max_length: int) -> None:
+        base = adapter.base
         self.base, self.adapter, self.codec, self.max_length = base, adapter, codec, max_length
         fused = supports(base, adapter)
         self.row_tokens = usual_row_tokens(base, fused)
@@ -34,9 +34,10 @@ class LogLikelihood:
             self.decoder.refresh()
 
     def of(
-        self, arm: Arm, examples: Sequence[Example], done: Collection[str] = ()
-    ) -> Iterator[SampleLoss]:
-        """The examples' references under `arm`, but for those whose id is in `done`.
+        self, examples: Sequence[Example], done: Collection[str] = (), *, adapted: bool
+    ) -> Iterator[ReferenceLikelihood]:
+        """The examples' references, but for those whose id is in `done`, under the base or
+        `adapted`.
 
         They are packed into sequences in which none sees another. A reference whose prompt alone
         fills the context has no token to score and is left out.
@@ -47,16 +48,16 @@ class LogLikelihood:
             if all(sample.id in done for sample in row):
                 continue
             signals.check()
-            self.adapter.use(arm)
+            self.adapter.switch(adapted)
             if self.decoder is not None:
-                self.decoder.use(arm)
+                self.decoder.switch(adapted)
             nll, correct = token_scores(self.base, row, self.decoder)
             sizes = [sample.scored_tokens for sample in row]
             for sample, own, hits in zip(
                 row, torch.split(nll, sizes), torch.split(correct, sizes), strict=True
             ):
                 if sample.id not in done:
-                    yield SampleLoss(
+                    yield ReferenceLikelihood(
                         id=sample.id,
                         nll=float(own.sum(dtype=torch.float64)),
                         correct=int(hits.sum()),

@@ -16,19 +16,18 @@ from harness.models.families import LINEARS, linear_names
 from harness.models.load import Base
 from harness.models.quiet import quiet
 from harness.models.saving import saving
-from harness.records import ARMS, Arm
 
 
 class Adapter:
     """An adapter on `base`. Base.model holds its layers while it is on; `detach` removes them.
 
-    There is one base: `use("base")` switches the adapter off, `use("tuned")` on.
+    There is one base: `switch` takes the adapter off its products and back.
     """
 
     def __init__(self, base: Base, peft_model: Any) -> None:
         self.base = base
         self._peft = peft_model
-        self._arm: Arm = "tuned"
+        self._on = True
         for layer in self.layers().values():
             # Under autocast the input need not be widened to the adapter's float32 first.
             layer.cast_input_dtype_enabled = base.dtype == torch.float32
@@ -117,12 +116,13 @@ class Adapter:
         """Adapter dropout on or off."""
         self._peft.train(mode)
 
-    def use(self, arm: Arm) -> None:
-        """From now on the model answers as `arm`. Switching visits every layer, so only then."""
-        if arm != self._arm:
-            switch = self._peft.base_model
-            switch.enable_adapter_layers() if arm == "tuned" else switch.disable_adapter_layers()
-            self._arm = arm
+    def switch(self, on: bool) -> None:
+        """From now on the model answers with the adapter, or without. Does nothing where it does
+        already, since switching visits every layer."""
+        if on != self._on:
+            layers = self._peft.base_model
+            layers.enable_adapter_layers() if on else layers.disable_adapter_layers()
+            self._on = on
 
     def layers(self) -> dict[str, Any]:
         """Name to module of every layer that carries the adapter."""
@@ -149,13 +149,13 @@ class Adapter:
             )
         norms = [_norm(layer) for layer in layers.values()]
         ids = torch.tensor([probe], device=self.base.device)
-        logits = {}
+        logits = []
         with torch.inference_mode(), self.base.autocast():
-            for arm in ARMS:
-                self.use(arm)
+            for on in (False, True):
+                self.switch(on)
                 out = self.base.model(input_ids=ids, use_cache=False, logits_to_keep=1)
-                logits[arm] = out.logits.float()
-        change = (logits["tuned"] - logits["base"]).abs().max().item()
+                logits.append(out.logits.float())
+        change = (logits[1] - logits[0]).abs().max().item()
         if not any(norms) or not change > 0.0:
             raise AdapterError(
                 f"the adapter of {self.base.name} has no effect (largest B·A norm {max(norms)}, "
@@ -181,7 +181,7 @@ class Adapter:
 
     def detach(self) -> None:
         """Take the adapter off; the base is what it was before."""
-        self.use("tuned")
+        self.switch(on=True)
         with quiet():
             self.base.model = self._peft.unload()
 

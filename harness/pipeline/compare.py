@@ -17,7 +17,7 @@ from harness.pipeline.outputs import check_out, write_together
 from harness.pipeline.predictions import Predictions, read_predictions
 from harness.pipeline.score import SEED, clusters_said, versions
 from harness.pipeline.stored import StoredRun, open_run
-from harness.records import Metric, Sample, SampleLoss, Scored, TextChoice
+from harness.records import Metric, ReferenceLikelihood, Sample, Scored, TextChoice
 from harness.reports import RunReport, comparison_csv, comparison_markdown
 from harness.reports.rows import (
     Column,
@@ -75,7 +75,7 @@ def compare(
 ) -> tuple[RunReport, Path]:
     """Score both again, compare B against A, and write comparison.csv and comparison.md.
 
-    a, b: each a file of predictions, a run's folder (then its tuned arm), or FOLDER:SYSTEM
+    a, b: each a file of predictions, a run's folder (then its tuned system), or FOLDER:SYSTEM
     with a system of harness.systems. In the tables base is A and tuned is B.
     scorers, text: unless given those of B's task, or A's, or all of ours on the raw text.
     out: results/compare/<A>-<B>. by_group: whether samples of one group are drawn together.
@@ -137,7 +137,9 @@ def headline(report: RunReport, width: int) -> str:
 
 
 def loss_table(
-    a: Mapping[str, SampleLoss] | None, b: Mapping[str, SampleLoss] | None, ids: Sequence[str]
+    a: Mapping[str, ReferenceLikelihood] | None,
+    b: Mapping[str, ReferenceLikelihood] | None,
+    ids: Sequence[str],
 ) -> tuple[list[Column], str]:
     """The loss columns of A and B, where both measured the same text, and a line about them.
 
@@ -223,10 +225,10 @@ def _unscored(metrics: Iterable[Metric], scored: Iterable[Scored]) -> str:
 
 
 def _losses(sides: Sequence[Side], ids: Sequence[str]) -> tuple[list[Column], str]:
-    """The loss columns of two arms of runs, and what to say of them; "" for anything else."""
+    """The loss columns of two systems of runs, and what to say of them; "" for anything else."""
     generated = {system.name for system in generating()}
-    arms = [(side.run, side.system) for side in sides if side.run and side.system in generated]
-    if len(arms) < 2:
+    systems = [(side.run, side.system) for side in sides if side.run and side.system in generated]
+    if len(systems) < 2:
         return [], ""
-    a, b = (run.losses(system) for run, system in arms)
+    a, b = (run.losses(system) for run, system in systems)
     return loss_table(a, b, ids)

@@ -92,7 +92,7 @@ def _scores(folder: Path) -> dict[str, str]:
             row = json.loads(line)
             if row["metric"] in PRIMARY and row["n"]:
                 places = decimals_for([row["base"], row["tuned"]])
-                base, tuned = (format_number(row[arm], places) for arm in ("base", "tuned"))
+                base, tuned = (format_number(row[system], places) for system in ("base", "tuned"))
                 found[row["metric"]] = f"{base} → {tuned}"
     return found
 

@@ -30,7 +30,7 @@ _KINDS = {str: "a string", bool: "true or false", int: "a number", float: "a num
 class Predictions:
     """One system's answers, a sample each, in order.
 
-    name:    what to call it: a file's name, or a run's folder and its arm.
+    name:    what to call it: a file's name, or a run's folder and its system.
     groups:  a label a sample; samples of one group are near-duplicates, "" stands alone.
     by_id:   whether every sample came with an id, so that it can be joined by it.
     source:  what the answers are, as plain data: name, sha256, rows and the like.

@@ -14,7 +14,7 @@ from harness.host.links import refuse_links
 from harness.host.paths import no_file, no_folder
 from harness.host.text import quoted
 from harness.pipeline.predictions import Predictions
-from harness.records import Example, Generation, Sample, SampleLoss, TextChoice
+from harness.records import Example, Generation, ReferenceLikelihood, Sample, TextChoice
 from harness.reports.rows import Origin
 from harness.runs.store import RunFolder
 from harness.runs.view import RunView
@@ -79,7 +79,7 @@ class StoredRun:
             )
         ]
 
-    def losses(self, system: str) -> dict[str, SampleLoss] | None:
+    def losses(self, system: str) -> dict[str, ReferenceLikelihood] | None:
         """Each reference's loss under a system; None where that was not measured."""
         return self.view.likelihoods(system) if self._has(f"likelihood-{system}") else None
 

@@ -205,7 +205,7 @@ def _values(scored: Scored) -> dict[str, float | str]:
 
 
 def _statistics(path: Path) -> dict[str, dict[str, float | None]]:
-    """The comparisons of the measures in baselines/pairs.json, and the tuned arm's summary."""
+    """The comparisons of the measures in baselines/pairs.json, and the tuned system's summary."""
     try:
         given = json.loads(read_text(path))
         measures = {name: Pairs(**pairs) for name, pairs in given["measures"].items()}

@@ -15,17 +15,19 @@ from pathlib import Path
 from harness.errors import DataError
 from harness.host.paths import no_file
 from harness.host.text import quoted
-from harness.records import ARMS
 from harness.reports.csv_file import cell, csv_line, unescape_formula
+from harness.systems import COMPARED
 
 RunKey = tuple[str, str, str, str]  # model, task, recipe, seed
 _RUN = ("model", "task", "recipe", "seed")
-_ANSWERS = tuple(f"{arm}_answer" for arm in ARMS)
+NAMES = tuple(system.name for system in COMPARED)
+_ANSWERS = tuple(f"{name}_answer" for name in NAMES)
 
 
 @dataclass(frozen=True, slots=True)
 class SampleScores:
-    """One prompt of one run. answers: by arm, a digest of the text; scores: by arm and metric."""
+    """One prompt of one run. answers: by system, a digest of the text; scores: by system
+    and metric."""
 
     answers: dict[str, str]
     scores: dict[tuple[str, str], float | None]
@@ -36,7 +38,7 @@ Runs = dict[RunKey, dict[str, SampleScores]]
 
 def read_predictions(path: Path) -> Runs:
     """The samples of a predictions.csv, by run and id. Raises DataError."""
-    return _read(path, [*ARMS], digested=False)
+    return _read(path, [*NAMES], digested=False)
 
 
 def read_samples(path: Path) -> Runs:
@@ -55,7 +57,7 @@ def samples_text(runs: Runs) -> str:
     for run, samples in runs.items():
         for name, one in samples.items():
             scores = [cell(one.scores.get(column)) for column in columns]
-            answers = [one.answers[arm] for arm in ARMS]
+            answers = [one.answers[system] for system in NAMES]
             lines.append(csv_line([*map(cell, run), cell(name), *answers, *scores]))
     return "".join(lines)
 
@@ -71,8 +73,8 @@ def _read(path: Path, texts: list[str], digested: bool) -> Runs:
             raise DataError(f"{path}, line {number}: the id {name:.60} stands twice in one run.")
         samples[name] = SampleScores(
             {
-                arm: row[text] if digested else _digest(row[text])
-                for arm, text in zip(ARMS, texts, strict=True)
+                system: row[text] if digested else _digest(row[text])
+                for system, text in zip(NAMES, texts, strict=True)
             },
             _scores(row, f"{path}, line {number}"),
         )
@@ -99,11 +101,11 @@ def _rows(path: Path, wanted: Iterable[str]) -> Iterator[tuple[int, dict[str, st
 
 
 def _scores(row: dict[str, str], where: str) -> dict[tuple[str, str], float | None]:
-    """The cells <arm>_<metric>: what of them is a number, or empty. The texts are left out."""
+    """The cells <system>_<metric>: what of them is a number, or empty. The texts are left out."""
     scores: dict[tuple[str, str], float | None] = {}
     for name, text in row.items():
-        arm, _, metric = name.partition("_")
-        if arm not in ARMS or metric in ("", "answer", "extracted", "finish_reason"):
+        system, _, metric = name.partition("_")
+        if system not in NAMES or metric in ("", "answer", "extracted", "finish_reason"):
             continue
         try:
             value = float(text) if text else None
@@ -111,7 +113,7 @@ def _scores(row: dict[str, str], where: str) -> dict[tuple[str, str], float | No
             value = math.nan
         if value is not None and not math.isfinite(value):
             raise DataError(f"{where}: {name} is '{text:.40}' where a number belongs.")
-        scores[arm, metric] = value
+        scores[system, metric] = value
     return scores
 
 

@@ -27,8 +27,8 @@ from harness.host.files import write_atomic
 from harness.host.paths import no_file
 from harness.host.temporary import remove
 from harness.host.text import one_line, quoted
-from harness.records import ARMS
 from harness.regression.samples import (
+    NAMES,
     RunKey,
     Runs,
     SampleScores,
@@ -165,8 +165,8 @@ def _paired_error(key: RowKey, figure: str, old: Runs | None, new: Runs | None) 
 
 
 def _value(sample: SampleScores, metric: str, figure: str) -> float | None:
-    base, tuned = (sample.scores.get((arm, metric)) for arm in ARMS)
-    if base is None or tuned is None:  # rows are of samples that both arms have
+    base, tuned = (sample.scores.get((system, metric)) for system in NAMES)
+    if base is None or tuned is None:  # rows are of samples that both systems have
         return None
     return {"base": base, "tuned": tuned}.get(figure, tuned - base)
 
@@ -192,19 +192,23 @@ def _sides(run: RunKey, old: Iterable[str], new: Iterable[str]) -> list[str]:
 def _changed(run: RunKey, old: dict[str, SampleScores], new: dict[str, SampleScores]) -> list[str]:
     lines = []
     for place in old:
-        for arm in ARMS:
+        for system in NAMES:
             if place not in new:
                 continue
             was, now = old[place], new[place]
             parts = []
             for (side, metric), before in was.scores.items():
                 after = now.scores.get((side, metric))
-                if side == arm and (side, metric) in now.scores and not _same(before, after):
+                if side == system and (side, metric) in now.scores and not _same(before, after):
                     parts.append(f"{metric} {_shown(before)} → {_shown(after)}")
-            answer = "another answer" if was.answers[arm] != now.answers[arm] else "the same answer"
+            answer = (
+                "another answer"
+                if was.answers[system] != now.answers[system]
+                else "the same answer"
+            )
             if parts or answer == "another answer":
                 shown = "; ".join([answer, *([_some(parts, _MOST_METRICS)] if parts else [])])
-                lines.append(f"{' '.join(run)}: {place} {arm}: {shown}")
+                lines.append(f"{' '.join(run)}: {place} {system}: {shown}")
     if len(lines) > _MOST_SAMPLES:
         more = f"{' '.join(run)}: {len(lines) - _MOST_SAMPLES} more answers changed"
         lines = [*lines[:_MOST_SAMPLES], more]

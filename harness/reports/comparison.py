@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from harness.records import Arm, Direction
+from harness.records import Direction
 from harness.reports.curves import Curves
 
 RunStatus = Literal["done", "diverged", "failed"]
@@ -19,12 +19,12 @@ ALL_SEEDS = "all"
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
-    """One metric of one run, both arms: a line of comparison.csv, its columns in this order.
+    """One metric of one run, both systems: a line of comparison.csv, its columns in this order.
 
     seed:               of the training; "all" where several seeds are combined, and then the
                         interval covers prompts and seeds.
-    n:                  prompts scored in both arms.
-    base, tuned:        the score of each arm on those n; None where it has none.
+    n:                  prompts scored in both systems.
+    base, tuned:        the score of each system on those n; None where it has none.
     delta:              tuned minus base, with the ends of its 95 % interval.
     p_value, p_adjusted: of the paired test, plain and after Holm's correction over the table.
     wins, ties, losses: prompts on which tuned is better than, equal to, worse than base.
@@ -226,8 +226,8 @@ def failure(report: RunReport) -> str | None:
     return report.error or "it ended without saying why; its log.jsonl has the last step."
 
 
-def best_arm(row: ComparisonRow | KindRow) -> Arm | None:
-    """The arm with the better score; None where they are equal or one is not a number."""
+def best_system(row: ComparisonRow | KindRow) -> Literal["base", "tuned"] | None:
+    """The system with the better score; None where they are equal or one is not a number."""
     if row.base is None or row.tuned is None or row.base == row.tuned:
         return None
     if math.isnan(row.base) or math.isnan(row.tuned):
@@ -241,15 +241,15 @@ def is_significant(row: ComparisonRow) -> bool:
 
 
 def verdict(rows: Sequence[ComparisonRow]) -> str | None:
-    """One sentence on all metrics of a run; None where no metric has both arms.
+    """One sentence on all metrics of a run; None where no metric has both systems.
 
     "Tuned is better on 3 of 5 metrics (2 significantly), worse on 1 (none significantly)."
     """
     compared = [row for row in rows if row.base is not None and row.tuned is not None]
     if not compared:
         return None
-    better = [row for row in compared if best_arm(row) == "tuned"]
-    worse = [row for row in compared if best_arm(row) == "base"]
+    better = [row for row in compared if best_system(row) == "tuned"]
+    worse = [row for row in compared if best_system(row) == "base"]
     noun = "metric" if len(compared) == 1 else "metrics"
 
     def count(side: list[ComparisonRow]) -> str:

@@ -31,8 +31,8 @@ _BLOCK = re.compile(r"^([0-9]{0,9})([-+.)](?=[ -]|$)|>)")
 _ENTITY = re.compile(r"&(?=#?[0-9A-Za-z]+;)")
 
 _LEGEND = """\
-- **base**, **tuned**: the score of each arm on the same n held-out prompts; ↑ higher is better, \
-↓ lower is better, the better one in bold.
+- **base**, **tuned**: the score of each system on the same n held-out prompts; ↑ higher is \
+better, ↓ lower is better, the better one in bold.
 - **delta**: tuned minus base; the 95 % interval is a paired bootstrap's, near-duplicates drawn \
 together. In rows of all seeds it covers the seeds as well (Student's, prompts and seeds crossed).
 - **p (Holm)**: a paired test (sign-flip permutation; McNemar's exact test for yes/no metrics), \

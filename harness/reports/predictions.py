@@ -73,7 +73,7 @@ def prediction_lines(rows: Iterable[PredictionRow], metrics: Sequence[str]) -> I
         [
             *("model", "task", "recipe", "seed", *_TEXT_COLUMNS),
             *("prompt_cut", "base_finish_reason", "tuned_finish_reason"),
-            *(f"{arm}_{metric}" for metric in metrics for arm in ("base", "tuned")),
+            *(f"{system}_{metric}" for metric in metrics for system in ("base", "tuned")),
         ]
     )
     for row in rows:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.records import Metric, SampleLoss
+from harness.records import Metric, ReferenceLikelihood
 from harness.reports import ComparisonRow, KindRow
 from harness.reports.comparison import ALL_SEEDS
 from harness.reports.systems import SystemRow
@@ -90,7 +90,7 @@ def score_columns(
 
 
 def loss_columns(
-    losses: Mapping[str, Mapping[str, SampleLoss]], ids: Sequence[str]
+    losses: Mapping[str, Mapping[str, ReferenceLikelihood]], ids: Sequence[str]
 ) -> list[Column]:
     """Cross-entropy and its kin, weighted by tokens (or bytes): the figure is the corpus'.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.host.text import single_line
-from harness.reports.comparison import ComparisonRow, Group, KindRow, best_arm, is_significant
+from harness.reports.comparison import ComparisonRow, Group, KindRow, best_system, is_significant
 from harness.reports.formats import (
     decimals_for,
     format_count,
@@ -46,7 +46,7 @@ class Table:
 
 
 def comparison_table(group: Group) -> Table:
-    """The table of one (model, task): a row a metric and run, the better arm's score in bold.
+    """The table of one (model, task): a row a metric and run, the better system's score in bold.
 
     A column for recipe, seed or run stands only where it tells the runs apart, and then a metric
     is named in the first of its rows.
@@ -132,7 +132,7 @@ def _metric(row: ComparisonRow | KindRow) -> Cell:
 def _scores(row: ComparisonRow | KindRow, places: int) -> list[Cell]:
     base, tuned = format_number(row.base, places), format_number(row.tuned, places)
     # What differs only beyond the digits shown would look like an arbitrary choice in bold.
-    best = best_arm(row) if base != tuned else None
+    best = best_system(row) if base != tuned else None
     return [
         Cell(format_count(row.n)),
         Cell(base, bold=best == "base"),

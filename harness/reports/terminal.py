@@ -41,7 +41,7 @@ def comparison_terminal(reports: Sequence[RunReport], width: int = 100, color: b
 
     Every line has at most `width` display columns, names cut with an ellipsis where they must be
     (under 24 it is taken for 24).
-    color: the better arm's score in bold, the only escape sequence there is; text from data can
+    color: the better system's score in bold, the only escape sequence there is; text from data can
     bring in none.
     """
     width = max(width, _NARROWEST)
@@ -50,7 +50,7 @@ def comparison_terminal(reports: Sequence[RunReport], width: int = 100, color: b
     for group in group_reports(reports):
         lines += [*_group(group, width, color, shown), ""]
     if any(report.rows for report in reports):
-        told = shown or _LEGEND  # no table: every metric is alike in both arms
+        told = shown or _LEGEND  # no table: every metric is alike in both systems
         lines += _join([text for column, text in _LEGEND.items() if column in told], width)
     elif not reports:
         lines.append(clip("There are no runs to compare.", width))
@@ -94,7 +94,7 @@ def _group(group: Group, width: int, color: bool, shown: set[str]) -> list[str]:
         shown |= {column.short for column in table.columns}
         lines += _lines(table, widths, color)
     if alike:
-        lines += _join([f"alike in both arms: {alike[0]}", *alike[1:]], width)
+        lines += _join([f"alike in both systems: {alike[0]}", *alike[1:]], width)
     for report in group.reports:
         name = single_line(run_name(report))
         before = f"{name}: " if several else ""
@@ -114,7 +114,7 @@ def _group(group: Group, width: int, color: bool, shown: set[str]) -> list[str]:
 
 
 def _split(group: Group) -> tuple[Group, list[str]]:
-    """The group less the metrics that no prompt tells the arms apart by, and what those are."""
+    """The group less the metrics that no prompt tells the systems apart by, and what those are."""
     alike: dict[str, ComparisonRow] = {}
     differing = {row.metric for row in group.rows if row.wins != 0 or row.losses != 0}
     for row in group.rows:

@@ -7,11 +7,13 @@ they stand, in functions too, but for those that only a type checker reads.
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.host.files import digest
 
@@ -56,7 +58,7 @@ def modules_of(
         if module in found:
             continue
         found.add(module)
-        for name in _imports(module):
+        for name in _meaning(module).imports:
             if name.split(".")[0] != _TOP:
                 packages.add(name)
             elif not any(name == part or name.startswith(f"{part}.") for part in left_out):
@@ -66,7 +68,7 @@ def modules_of(
 
 def code_digest(modules: Iterable[str]) -> str:
     """Hash of what the modules do."""
-    return digest({module: _meaning(module) for module in modules})
+    return digest({module: _meaning(module).code for module in modules})
 
 
 # --- one module ------------------------------------------------------------------------------
@@ -89,27 +91,34 @@ def source_of(module: str) -> bytes:
     return file.read_bytes()
 
 
-@cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(source_of(module))
+class _Meaning(NamedTuple):
+    """imports: the modules of this project, and the first names of other packages, that a module
+    imports. code: the hash of what it does."""
+
+    imports: tuple[str, ...]
+    code: str
 
 
 @cache
-def _meaning(module: str) -> str:
-    tree = _tree(module)
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        node = waiting.pop()
-        if hasattr(node, "body"):
-            node.body = [each for each in node.body if not _is_text(each)]
-        waiting.extend(_parts(node))
-    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()
-
-
-@cache
-def _imports(module: str) -> tuple[str, ...]:
-    """The modules of this project, and the first names of other packages, that `module` imports."""
-    return tuple(sorted(set(_imported(_tree(module)))))
+def _meaning(module: str) -> _Meaning:
+    text = source_of(module)
+    # A tree is many objects and no cycle; collecting in between takes longer than parsing.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        tree = ast.parse(text)
+        imports = tuple(sorted(set(_imported(tree))))
+        waiting: list[ast.AST] = [tree]
+        while waiting:
+            node = waiting.pop()
+            if hasattr(node, "body"):
+                node.body = [each for each in node.body if not _is_text(each)]
+            waiting.extend(_parts(node))
+        code = ast.dump(tree, annotate_fields=False)
+    finally:
+        if collects:
+            gc.enable()
+    return _Meaning(imports, hashlib.sha256(code.encode()).hexdigest())
 
 
 def _imported(node: ast.AST) -> Iterator[str]:

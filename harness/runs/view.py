@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.host.files import each_jsonl, read_jsonl
 from harness.host.paths import read_bytes
-from harness.records import Example, Generation, SampleLoss
+from harness.records import Example, Generation, ReferenceLikelihood
 from harness.runs.store import RunFolder
 
 
@@ -114,10 +114,10 @@ class RunView:
         rows = read_jsonl(self.files.generations(system))
         return {row["id"]: Generation(**row) for row in rows}
 
-    def likelihoods(self, system: str) -> dict[str, SampleLoss]:
+    def likelihoods(self, system: str) -> dict[str, ReferenceLikelihood]:
         """The loss of each reference under a system, by the prompt's id."""
         rows = read_jsonl(self.files.likelihoods(system))
-        return {row["id"]: SampleLoss(**row) for row in rows}
+        return {row["id"]: ReferenceLikelihood(**row) for row in rows}
 
     def written_references(self) -> list[str]:
         """The references of what is asked, each as the run's tokenizer can write it."""

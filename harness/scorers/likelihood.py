@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.records import Direction, Metric, SampleLoss, Signature
+from harness.records import Direction, Metric, ReferenceLikelihood, Signature
 
 if TYPE_CHECKING:
     from harness.statistics.paired import Link
@@ -26,8 +26,8 @@ class LikelihoodMetric:
     """
 
     metric: Metric
-    weight: Callable[[SampleLoss], int]
-    value: Callable[[SampleLoss], float]
+    weight: Callable[[ReferenceLikelihood], int]
+    value: Callable[[ReferenceLikelihood], float]
     link: Link = "identity"
     by_token: bool = True
 

@@ -13,7 +13,7 @@ from harness.backends.backend import Backend, Tick
 from harness.host.files import write_jsonl
 from harness.host.progress import Progress
 from harness.host.signals import check
-from harness.records import Example, Generation, SampleLoss
+from harness.records import Example, Generation, ReferenceLikelihood
 from harness.runs.context import Context
 from harness.runs.journal import Journal
 
@@ -25,7 +25,7 @@ class Work:
     """record: what is collected. counted: its field that the rate is of. unit, each: what the
     progress counts, and how many of it a record is worth at most."""
 
-    record: type[Generation] | type[SampleLoss]
+    record: type[Generation] | type[ReferenceLikelihood]
     counted: str
     unit: str
     each: int

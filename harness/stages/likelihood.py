@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.backends.backend import Backend, Tick
 from harness.host.files import write_jsonl
-from harness.records import Example, SampleLoss
+from harness.records import Example, ReferenceLikelihood
 from harness.runs.context import Context
 from harness.runs.run import Run
 from harness.runs.stage import Stage
@@ -27,14 +27,14 @@ def stage(system: System) -> Stage:
     def likelihood(context: Context) -> None:
         def ask(
             backend: Backend, examples: list[Example], done: set[str], tick: Tick
-        ) -> Iterator[SampleLoss]:
+        ) -> Iterator[ReferenceLikelihood]:
             if "log_likelihood" not in backend.capabilities:
                 return
             for record in backend.log_likelihoods(system, examples, done):
                 tick(1)
                 yield record
 
-        work = Work(SampleLoss, "tokens", "references", 1)
+        work = Work(ReferenceLikelihood, "tokens", "references", 1)
         target = context.view.files.likelihoods(system.name)
         collect(context, name, work, ask, target, _written if system == BASE else None)
 

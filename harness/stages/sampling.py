@@ -19,6 +19,8 @@ from harness.scorers.text.rouge import rouge
 MAX_NEW_TOKENS = 256
 """Of one answer at most: it is a look, not a measurement."""
 
+_SYSTEM = "trained"
+
 
 class Answers:
     """Has the first `count` of `examples` answered greedily and keeps the answers in a journal.
@@ -38,7 +40,8 @@ class Answers:
     ) -> None:
         from harness.inference.engine import BatchedEngine
 
-        self._engine = BatchedEngine(base, adapter, codec, base.context, say)
+        self._engine = BatchedEngine(base, {_SYSTEM: adapter}, say)
+        self._codec = codec
         self._examples = list(examples)
         shortest = min(decoding.max_new_tokens, MAX_NEW_TOKENS)
         self._decoding = DecodingConfig(max_new_tokens=shortest)
@@ -53,10 +56,18 @@ class Answers:
 
     def __call__(self, step: int) -> float | None:
         """Answer with the adapter as it stands after `step`; the mean rougeL."""
+        from harness.inference.answering import answers
+
         found = {
             one.id: one.text
-            for one in self._engine.generate(
-                "tuned", self._examples, self._decoding, (), lambda tokens: None
+            for one in answers(
+                self._engine,
+                self._codec,
+                _SYSTEM,
+                self._examples,
+                self._decoding,
+                (),
+                lambda tokens: None,
             )
         }
         values = []

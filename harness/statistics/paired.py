@@ -1,4 +1,4 @@
-"""Means with intervals, and the paired comparison of two arms. numpy only, seeded.
+"""Means with intervals, and the paired comparison of two systems. numpy only, seeded.
 
 Numbers do not depend on the order of the samples: sums are exact (math.fsum), and units are
 sorted before anything is drawn. Columns with as many units share their draws, so that a table of
@@ -47,13 +47,13 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Tuned against base on the pairs that both arms have a number for.
+    """Tuned against base on the pairs that both systems have a number for.
 
     n:            how many such pairs there are.
     base, tuned:  (weighted) means; delta = tuned - base. None where n is 0.
     standard_error: of delta, as Summary has it. None below two units.
     ci_low, ci_high: 95 % interval of delta; None where there are fewer than two units.
-    p_value:      two-sided, of "the arms are exchangeable"; None where n is 0.
+    p_value:      two-sided, of "the systems are exchangeable"; None where n is 0.
     wins, ties, losses: pairs on which tuned is better, equal, worse, by the direction.
     """
 
@@ -72,7 +72,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """One measure of both arms, a number a sample, position by position.
+    """One measure of both systems, a number a sample, position by position.
 
     base, tuned: a pair with None on either side is dropped.
     binary:      numbers are 0 or 1; the p-value is McNemar's exact one (where no cluster has
@@ -115,7 +115,7 @@ def compare_many(
     seed: int = 0,
     clusters: Sequence[Hashable] | None = None,
 ) -> list[Comparison]:
-    """Compare two arms over the same samples, measure by measure.
+    """Compare two systems over the same samples, measure by measure.
 
     clusters: one label a sample; what has one label is drawn, and flips, together.
 
@@ -172,7 +172,7 @@ def describe_many(
     """`describe` of each column; all have the same samples, and share their draws."""
     weights = [None] * len(columns) if weights is None else weights
     links = ["identity"] * len(columns) if links is None else links
-    # A mean is the difference to an arm that has 0 everywhere (and, under exp, is not there).
+    # A mean is the difference to a system that has 0 everywhere (and, under exp, is not there).
     kept = [
         _Kept.of(
             Pairs([None if v is None else 0.0 for v in c], c, "higher", weights=w, link=link),
@@ -279,7 +279,7 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """The pairs of a measure that both arms have, counted, and their units."""
+    """The pairs of a measure that both systems have, counted, and their units."""
 
     units: Units
     n: int

@@ -31,7 +31,7 @@ def combine(
     clusters: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
 ) -> Comparison:
-    """One measure over several seeds, each with both arms on the same prompts in the same order.
+    """One measure over several seeds, each with both systems on the same prompts in the same order.
 
     A prompt is kept where all seeds have both numbers. base, tuned and delta are means over the
     seeds; a prompt is won where tuned is better on average over them. p_value is the larger of
@@ -50,7 +50,7 @@ def combine(
     if not len(units[0]):
         return Comparison(0, None, None, None, None, None, None, None, 0, 0, 0)
     means = [u.means() for u in units]
-    base, tuned = (math.fsum(arm) / len(seeds) for arm in zip(*means, strict=True))
+    base, tuned = (math.fsum(system) / len(seeds) for system in zip(*means, strict=True))
     flipped = compare_many([_averaged(kept)], clusters=clusters, resamples=resamples)[0]
     error, freedom = _standard_error(units)
     low = high = p_value = None
@@ -134,14 +134,14 @@ def _restricted(pairs: Pairs, keep: Sequence[bool]) -> Pairs:
 
 
 def _averaged(seeds: Sequence[Pairs]) -> Pairs:
-    """Both arms of each prompt, averaged over the seeds."""
+    """Both systems of each prompt, averaged over the seeds."""
     first = seeds[0]
     base, tuned = (
         [
             None if None in same else math.fsum(same) / len(seeds)
-            for same in zip(*(getattr(pairs, arm) for pairs in seeds), strict=True)
+            for same in zip(*(getattr(pairs, system) for pairs in seeds), strict=True)
         ]
-        for arm in ("base", "tuned")
+        for system in ("base", "tuned")
     )
     return Pairs(base, tuned, first.direction, False, first.weights, first.link)
 

@@ -25,7 +25,7 @@ class Validation:
 
 
 def validate(base: Base, samples: Sequence[TokenSample], plan: MemoryPlan) -> Validation:
-    """Loss and token accuracy over `samples`, under the arm that is switched on."""
+    """Loss and token accuracy over `samples`, under the system that is switched on."""
     if plan.decoder is not None:
         plan.decoder.refresh()
     # On the device until the end: one wait in all, not one a sequence.

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from harness.benchmarks import figures, ours, score, train, trl
-from harness.benchmarks.pages import arms
+from harness.benchmarks.pages import answers_of_both
 from harness.benchmarks.random_weights import SHAPES, quantize, shaped
 from harness.cli.main import run_cli
 from harness.config.schema import LoraSettings, RecipeConfig
@@ -60,6 +60,7 @@ def samples(count: int, prompt: int) -> list[TokenSample]:
 # --- the rows --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_systems_are_rows_of_one_file_that_grows(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,7 +330,7 @@ def test_a_time_of_scoring_is_the_median_of_its_runs_with_their_spread() -> None
 
 def test_few_pages_leave_out_the_long_part() -> None:
     said: list[str] = []
-    rows = score._peers(arms(1)[0], said.append, 1)
+    rows = score._peers(answers_of_both(1)[0], said.append, 1)
     assert said == ["the same, 2,000 words: left out, so few pages do not have as many"]
     seconds = {row.part: row.seconds for row in rows if row.system == "harness"}
     assert seconds.keys() == {"rouge1, 2, L, Lsum", "chrf", "bleu"}
@@ -436,8 +437,8 @@ def test_an_unknown_shape_is_refused() -> None:
         (["--against", "axolotl"], "--against"),
     ],
 )
-def test_refusals(commands: Commands, tmp_path: Path, argv: list[str], text: str) -> None:
-    outcome = commands.run(tmp_path, "bench", "train", "--tiny", *argv)
+def test_refusals(model_commands: Commands, tmp_path: Path, argv: list[str], text: str) -> None:
+    outcome = model_commands.run(tmp_path, "bench", "train", "--tiny", *argv)
     assert outcome.status == 2
     assert text in outcome.stderr
     assert "Traceback" not in outcome.stderr

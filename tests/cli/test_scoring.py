@@ -49,7 +49,7 @@ def answers(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def runs(commands: Commands, tmp_path: Path) -> list[Path]:
-    """The folders of two scripted runs, by seed; the second tuned arm knows half."""
+    """The folders of two scripted runs, by seed; the second tuned system knows half."""
     registry = make_registry(tmp_path / "registry")
     words = run_of(registry, {"scripted": write_script(tmp_path / "says.jsonl")})
     assert commands.run(tmp_path, *words, "--seeds", 0, 1).status == 0
@@ -213,7 +213,7 @@ def test_a_run_that_is_not_done_is_named(
         texts = ("generate-tuned", "--models scripted --tasks words --recipe tiny --seeds 0")
         refused(outcome, *texts)
     assert not (tmp_path / "results" / "scores").exists()
-    # The other arm is whole.
+    # The other system is whole.
     assert commands.run(tmp_path, "compare", f"{runs[0]}:base", runs[1]).status == 0
 
 

@@ -8,7 +8,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 import tomllib
 from collections import Counter
 from fractions import Fraction
@@ -28,6 +27,7 @@ from harness.data.split import Split, contamination, near_duplicate_groups, spli
 from harness.data.words import Sets, hashed_sets, words
 from harness.errors import DataError
 from harness.records import Example
+from tests.support.limits import cpu_limit
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = ROOT.parent / "shared" / "data"
@@ -247,16 +247,15 @@ def test_groups_are_the_connected_components(examples: list[Example]) -> None:
     assert near_duplicate_groups(examples) == group
 
 
-def test_thousands_of_rows_in_seconds() -> None:
+def test_thousands_of_rows() -> None:
     draw = random.Random(0)
     examples = []
     for i in range(6_000):
         varied = [f"w{draw.randrange(300)}" for _ in range(24)]
         page = f"<div class='card big'><h1>{' '.join(varied[:12])}</h1></div><p>always the same</p>"
         examples.append(Example(f"{i:06d}", f"make a card of {' '.join(varied[12:])}", page))
-    start = time.process_time()
-    groups = near_duplicate_groups(examples)
-    assert time.process_time() - start < 20  # 1 to 2 s where it was written
+    with cpu_limit():
+        groups = near_duplicate_groups(examples)
     assert 3_000 < len(set(groups)) <= 6_000
     alike_rows = [Example(f"{i:06d}", "the same", "a b c d") for i in range(10_000)]
     assert set(near_duplicate_groups(alike_rows)) == {0}

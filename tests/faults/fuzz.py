@@ -162,8 +162,8 @@ def _parquet(rows: Any) -> bytes:
 
 def _script(place: Place, rng: random.Random, cwd: Path) -> list[str]:
     rows = [
-        {"arm": arm, "id": id_, "text": text, "finish_reason": "stop"}
-        for arm, text in (("base", "<p>no</p>"), ("tuned", "{reference}"))
+        {"arm": system, "id": id_, "text": text, "finish_reason": "stop"}
+        for system, text in (("base", "<p>no</p>"), ("tuned", "{reference}"))
         for id_ in (None, "0", "test-0")
     ]
     content = _lines(_several(rng, rows)) if rng.random() < 0.6 else mutated(rng, _lines(rows))

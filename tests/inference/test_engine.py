@@ -1,23 +1,26 @@
-"""Generation and measured losses: batches, arms, ends, and the scripted fake."""
+"""Answers and log-likelihoods: requests, batches, systems, ends, and the scripted fake."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from harness.backends.local import LocalBackend
 from harness.backends.scripted import ScriptedBackend
 from harness.config.schema import DecodingConfig, LoraSettings
 from harness.data.tokens import Codec
-from harness.errors import AdapterError, DataError, RunError
-from harness.inference.engine import BatchedEngine
+from harness.errors import AdapterError, DataError, RunError, UsageError
+from harness.inference import engine
+from harness.inference.request import Request, Sampling, Step
 from harness.models.adapter import Adapter
 from harness.records import Example
-from harness.systems import BASE, TUNED
+from harness.systems import BASE, TUNED, System
 from tests.support.tiny import FAMILIES, base_of
 
 TEMPLATE = "### {}\n"
@@ -39,8 +42,8 @@ def ignore(tokens: int) -> None:
 GREEDY = DecodingConfig(max_new_tokens=12)
 
 
-def engine(family: str, batch_size: int = 32, **settings: Any) -> BatchedEngine:
-    """An engine over a tiny model whose adapter is random and strong."""
+def backend(family: str, batch_size: int = 32, **settings: Any) -> LocalBackend:
+    """A backend over a tiny model whose adapter is random and strong."""
     base = base_of(family, **settings)
     adapter = Adapter.attach(base, LoraSettings(r=8, lora_alpha=64.0), seed=0)
     torch.manual_seed(3)
@@ -48,25 +51,25 @@ def engine(family: str, batch_size: int = 32, **settings: Any) -> BatchedEngine:
         for parameter in adapter.parameters():
             parameter.normal_(std=0.2)
     codec = Codec(base.tokenizer, TEMPLATE)
-    return BatchedEngine(base, adapter, codec, 256, lambda line: None, batch_size)
+    return LocalBackend(adapter, codec, 256, lambda line: None, batch_size)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("arm", ["base", "tuned"])
-def test_batched_generation_equals_one_by_one(family: str, arm: Any) -> None:
-    together = {g.id: g for g in engine(family).generate(arm, EXAMPLES, GREEDY, (), ignore)}
-    alone = {g.id: g for g in engine(family, 1).generate(arm, EXAMPLES, GREEDY, (), ignore)}
+@pytest.mark.parametrize("system", [BASE, TUNED])
+def test_batched_generation_equals_one_by_one(family: str, system: System) -> None:
+    together = {g.id: g for g in backend(family).generate(system, EXAMPLES, GREEDY, (), ignore)}
+    alone = {g.id: g for g in backend(family, 1).generate(system, EXAMPLES, GREEDY, (), ignore)}
     assert together == alone
     assert set(together) == {e.id for e in EXAMPLES}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_generation_equals_transformers_own(family: str) -> None:
-    made = engine(family)
-    for answer in made.generate("tuned", EXAMPLES, GREEDY, (), ignore):
+    made = backend(family)
+    for answer in made.generate(TUNED, EXAMPLES, GREEDY, (), ignore):
         example = next(e for e in EXAMPLES if e.id == answer.id)
         prompt = made.codec.prompt_ids(example.prompt)
-        out = made.base.model.generate(
+        out = made.engine.base.model.generate(
             torch.tensor([prompt]), max_new_tokens=12, do_sample=False, pad_token_id=0
         )[0, len(prompt) :].tolist()
         ended = 0 in out
@@ -77,25 +80,24 @@ def test_generation_equals_transformers_own(family: str) -> None:
 
 
 def test_arms_differ_and_the_base_is_the_bare_model() -> None:
-    made = engine("llama")
-    base = list(made.generate("base", EXAMPLES, GREEDY, (), ignore))
-    tuned = list(made.generate("tuned", EXAMPLES, GREEDY, (), ignore))
+    made = backend("llama")
+    base = list(made.generate(BASE, EXAMPLES, GREEDY, (), ignore))
+    tuned = list(made.generate(TUNED, EXAMPLES, GREEDY, (), ignore))
     assert {g.id: g.text for g in base} != {g.id: g.text for g in tuned}
-    losses = list(made.measure("base", EXAMPLES, ()))
+    losses = list(made.log_likelihoods(BASE, EXAMPLES, ()))
     made.adapter.detach()
-    bare = BatchedEngine(
-        made.base, Adapter.attach(made.base, LoraSettings(), 0), made.codec, 256, print
-    )
-    assert list(bare.measure("base", EXAMPLES, ())) == losses
+    fresh = Adapter.attach(made.engine.base, LoraSettings(), 0)
+    bare = LocalBackend(fresh, made.codec, 256, print)
+    assert list(bare.log_likelihoods(BASE, EXAMPLES, ())) == losses
 
 
 def test_rows_end_at_end_of_text_and_the_rest_go_on() -> None:
-    made = engine("llama")
-    answers = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
+    made = backend("llama")
+    answers = {g.id: g for g in made.generate(TUNED, EXAMPLES, GREEDY, (), ignore)}
     # Make the third token that the first prompt would say the end of text: its answer ends there.
-    first = made.base.tokenizer(answers["0"].text, add_special_tokens=False)["input_ids"]
+    first = made.engine.base.tokenizer(answers["0"].text, add_special_tokens=False)["input_ids"]
     made.codec.eos = first[2]
-    ended = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
+    ended = {g.id: g for g in made.generate(TUNED, EXAMPLES, GREEDY, (), ignore)}
     assert ended["0"].finish_reason == "stop"
     assert ended["0"].completion_tokens == first.index(first[2])
     for key, answer in ended.items():
@@ -103,109 +105,160 @@ def test_rows_end_at_end_of_text_and_the_rest_go_on() -> None:
 
 
 def test_what_is_done_is_not_said_again_and_changes_nothing() -> None:
-    made = engine("gemma3", batch_size=4)
-    whole = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
-    rest = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, {"0", "3", "4"}, ignore)}
+    made = backend("gemma3", batch_size=4)
+    whole = {g.id: g for g in made.generate(TUNED, EXAMPLES, GREEDY, (), ignore)}
+    rest = {g.id: g for g in made.generate(TUNED, EXAMPLES, GREEDY, {"0", "3", "4"}, ignore)}
     assert rest == {key: whole[key] for key in ("1", "2", "5")}
-    losses = {s.id: s for s in made.measure("tuned", EXAMPLES, ())}
-    assert {s.id: s for s in made.measure("tuned", EXAMPLES, {"0", "3"})} == {
+    losses = {s.id: s for s in made.log_likelihoods(TUNED, EXAMPLES, ())}
+    assert {s.id: s for s in made.log_likelihoods(TUNED, EXAMPLES, {"0", "3"})} == {
         key: losses[key] for key in ("1", "2", "4", "5")
     }
 
 
 def test_progress_counts_every_token_that_an_answer_may_have() -> None:
-    made = engine("llama", batch_size=4)
-    answers = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
-    first = made.base.tokenizer(answers["0"].text, add_special_tokens=False)["input_ids"]
+    made = backend("llama", batch_size=4)
+    answers = {g.id: g for g in made.generate(TUNED, EXAMPLES, GREEDY, (), ignore)}
+    first = made.engine.base.tokenizer(answers["0"].text, add_special_tokens=False)["input_ids"]
     made.codec.eos = first[2]
     for done in ((), {"0", "3"}):
         ticks: list[int] = []
-        list(made.generate("tuned", EXAMPLES, GREEDY, done, ticks.append))
+        list(made.generate(TUNED, EXAMPLES, GREEDY, done, ticks.append))
         assert sum(ticks) == 12 * (len(EXAMPLES) - len(done))
 
 
 def test_sampling_is_seeded_for_each_prompt() -> None:
     warm = DecodingConfig(max_new_tokens=8, temperature=1.0, top_p=0.9, seed=1)
-    one = {g.id: g.text for g in engine("llama").generate("tuned", EXAMPLES, warm, (), ignore)}
+    one = {g.id: g.text for g in backend("llama").generate(TUNED, EXAMPLES, warm, (), ignore)}
     two = {
-        g.id: g.text for g in engine("llama", 2).generate("tuned", EXAMPLES[::-1], warm, (), ignore)
+        g.id: g.text for g in backend("llama", 2).generate(TUNED, EXAMPLES[::-1], warm, (), ignore)
     }
     assert one == two
     other = warm.model_copy(update={"seed": 2})
     assert one != {
-        g.id: g.text for g in engine("llama").generate("tuned", EXAMPLES, other, (), ignore)
+        g.id: g.text for g in backend("llama").generate(TUNED, EXAMPLES, other, (), ignore)
     }
 
 
 def test_out_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = engine("llama")
-    whole = {g.id: g for g in made.generate("base", EXAMPLES, GREEDY, (), ignore)}
-    real, said = made._decode, []
+    made = backend("llama")
+    whole = {g.id: g for g in made.generate(BASE, EXAMPLES, GREEDY, (), ignore)}
+    real = engine._Batch.step
+    said: list[str] = []
 
-    def short(arm: Any, answers: list[Any], *rest: Any) -> Any:
-        if len(answers) > 2:
+    def short(batch: engine._Batch) -> Step:
+        if len(batch.rows) > 2:
             raise torch.OutOfMemoryError
-        return real(arm, answers, *rest)
+        return real(batch)
 
-    monkeypatch.setattr(made, "_decode", short)
-    made.say = said.append
-    assert {g.id: g for g in made.generate("base", EXAMPLES, GREEDY, (), ignore)} == whole
+    def none(batch: engine._Batch) -> Step:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(engine._Batch, "step", short)
+    made.engine.say = said.append
+    assert {g.id: g for g in made.generate(BASE, EXAMPLES, GREEDY, (), ignore)} == whole
     assert said[0] == "out of memory: 6 prompts at a time become 3"
-    monkeypatch.setattr(made, "_decode", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    monkeypatch.setattr(engine._Batch, "step", none)
     with pytest.raises(RunError, match="for one prompt"):
-        list(made.generate("base", EXAMPLES, GREEDY, (), ignore))
+        list(made.generate(BASE, EXAMPLES, GREEDY, (), ignore))
+    assert made.engine.idle  # nothing of it is left for the next answers
+
+
+def test_requests_of_several_systems_and_settings_go_through_one_engine() -> None:
+    made = backend("llama", batch_size=2)
+    ids = {e.id: tuple(made.codec.prompt_ids(e.prompt)) for e in EXAMPLES}
+    greedy = Sampling(12, stop_token_ids=made.codec.ends)
+    warm = replace(greedy, temperature=1.0, top_p=0.9, seed=1)
+    asked = [
+        Request(id, tokens, (greedy, warm)[int(id) % 2], ("base", "tuned")[int(id) // 3])
+        for id, tokens in ids.items()
+    ]
+    for request in asked:
+        made.engine.submit(request)
+    streamed: dict[str, list[int]] = {id: [] for id in ids}
+    completions = {}
+    while not made.engine.idle:
+        step = made.engine.step()
+        for id, token in step.tokens:
+            streamed[id].append(token)
+        completions |= {one.id: one for one in step.finished}
+    assert {id: tuple(tokens) for id, tokens in streamed.items()} == {
+        id: one.token_ids for id, one in completions.items()
+    }
+    for request in asked:
+        settings = request.sampling
+        decoding = DecodingConfig(
+            max_new_tokens=12, temperature=settings.temperature, top_p=settings.top_p, seed=1
+        )
+        system = BASE if request.system == "base" else TUNED
+        example = EXAMPLES[int(request.id)]
+        (alone,) = made.generate(system, [example], decoding, (), ignore)
+        assert alone.text == made.codec.decode([*completions[request.id].token_ids])
+        assert alone.finish_reason == completions[request.id].finish_reason
+
+
+def test_requests_that_cannot_be_answered_are_refused() -> None:
+    made = backend("llama")
+    for ids, system, text in (
+        ((), "base", "has 0 tokens"),
+        ((5,) * made.engine.base.context, "base", "leaves room for an answer"),
+        ((5,), "nosuch", "there is no system 'nosuch'; there are base, tuned"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            made.engine.submit(Request("1", ids, Sampling(1), system))
+    assert made.engine.idle
+    assert made.engine.step() == Step()
 
 
 def test_a_prompt_longer_than_the_context_loses_its_beginning() -> None:
-    made = engine("llama")
+    made = backend("llama")
     long = Example("long", "x" * 3000, "y")
-    (answer,) = made.generate("base", [long], GREEDY, (), ignore)
-    assert answer.prompt_tokens == made.base.context - 12
-    assert list(made.measure("base", [long], ())) == []  # nothing of the reference fits
+    (answer,) = made.generate(BASE, [long], GREEDY, (), ignore)
+    assert answer.prompt_tokens == made.engine.base.context - 12
+    assert list(made.log_likelihoods(BASE, [long], ())) == []  # nothing of the reference fits
     # A context shorter than the answers may be is shared by halves.
-    made.base.context = 40
+    made.engine.base.context = 40
     said: list[str] = []
-    made.say = said.append
-    answers = list(made.generate("base", [long], DecodingConfig(max_new_tokens=100), (), ignore))
+    made.engine.say = said.append
+    answers = list(made.generate(BASE, [long], DecodingConfig(max_new_tokens=100), (), ignore))
     assert [(a.prompt_tokens, a.completion_tokens) for a in answers] == [(20, 20)]
     assert [a.cut for a in answers] == [True]
     assert said == ["1 of 1 prompts are cut to 20 tokens, their last ones"]
 
 
 def test_a_prompts_limit_is_its_own_whatever_stands_beside_it() -> None:
-    made = engine("llama")
-    made.base.context = 40
+    made = backend("llama")
+    made.engine.base.context = 40
     short, long = Example("short", "x", "y"), Example("long", "x" * 100, "y")
     decoding = DecodingConfig(max_new_tokens=25)
-    (alone,) = made.generate("base", [short], decoding, (), ignore)
-    beside = {a.id: a for a in made.generate("base", [long, short], decoding, (), ignore)}
+    (alone,) = made.generate(BASE, [short], decoding, (), ignore)
+    beside = {a.id: a for a in made.generate(BASE, [long, short], decoding, (), ignore)}
     assert beside["short"] == alone
     assert alone.completion_tokens == 25
     assert (beside["long"].prompt_tokens, beside["long"].completion_tokens) == (20, 20)
 
 
 def test_any_declared_end_token_ends_an_answer() -> None:
-    made = engine("llama")
-    whole = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
-    first = made.base.tokenizer(whole["0"].text, add_special_tokens=False)["input_ids"]
+    made = backend("llama")
+    whole = {g.id: g for g in made.generate(TUNED, EXAMPLES, GREEDY, (), ignore)}
+    first = made.engine.base.tokenizer(whole["0"].text, add_special_tokens=False)["input_ids"]
     asked = {i for prompt in PROMPTS for i in made.codec.prompt_ids(prompt)}
     end = next(i for i in first if i not in asked)
-    made.codec = Codec(made.base.tokenizer, TEMPLATE, ends=(end,))
-    ended = {g.id: g for g in made.generate("tuned", EXAMPLES, GREEDY, (), ignore)}
+    made.codec = Codec(made.engine.base.tokenizer, TEMPLATE, ends=(end,))
+    ended = {g.id: g for g in made.generate(TUNED, EXAMPLES, GREEDY, (), ignore)}
     assert ended["0"].finish_reason == "stop"
     assert ended["0"].completion_tokens == first.index(end)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_measured_losses_are_the_references(family: str) -> None:
-    made = engine(family)
-    for loss in made.measure("tuned", EXAMPLES, ()):
+    made = backend(family)
+    for loss in made.log_likelihoods(TUNED, EXAMPLES, ()):
         example = next(e for e in EXAMPLES if e.id == loss.id)
         prompt = made.codec.prompt_ids(example.prompt)
         answer = made.codec.completion_ids(example.target)
         assert answer[-1] == made.codec.eos
         with torch.inference_mode():
-            logits = made.base.model(input_ids=torch.tensor([prompt + answer])).logits[0]
+            logits = made.engine.base.model(input_ids=torch.tensor([prompt + answer])).logits[0]
         logp = torch.log_softmax(logits[len(prompt) - 1 : -1], -1)
         wanted = -logp.gather(1, torch.tensor(answer)[:, None]).sum()
         assert loss.nll == pytest.approx(float(wanted), rel=1e-4)
@@ -246,17 +299,17 @@ def test_an_untrained_adapter_is_not_live() -> None:
 def test_a_saved_adapter_is_plain_pefts(family: str, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    made = engine(family)
+    made = backend(family)
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.inference_mode():
-        wanted = made.base.model(input_ids=ids).logits
+        wanted = made.engine.base.model(input_ids=ids).logits
     made.adapter.save(tmp_path)
     assert (
         "/"
         not in json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
     )
     made.adapter.detach()
-    plain = PeftModel.from_pretrained(made.base.model, tmp_path)
+    plain = PeftModel.from_pretrained(made.engine.base.model, tmp_path)
     with torch.inference_mode():
         torch.testing.assert_close(plain(input_ids=ids).logits, wanted)
         with plain.disable_adapter():

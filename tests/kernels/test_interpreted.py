@@ -1,4 +1,4 @@
-"""The Triton kernels without a GPU, by Triton's interpreter; `make kernels` installs it.
+"""The Triton kernels without a GPU, by Triton's interpreter; `make slow` installs it.
 
 It computes in float32 what a GPU would, one program after the other; what only a compiler or a
 device can get wrong is left to tests/decoder/test_decoder_gpu.py.

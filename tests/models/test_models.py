@@ -332,6 +332,7 @@ def test_a_damaged_conversion_is_made_again_and_that_is_said(
     assert "model.safetensors was changed or damaged" in again(verify=True)[0]
 
 
+@pytest.mark.slow
 def test_the_embedded_model_is_what_its_file_says(tmp_path: Path) -> None:
     """Against the gguf library's own dequantisation. Converts, once a machine, if need be."""
     import gguf

@@ -186,6 +186,7 @@ def test_records_that_are_there_are_not_made_again(
     assert last.events == 40 - int(found[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["replace", "append", "publish"])
 def test_killed_anywhere(
     event: str,
@@ -243,6 +244,7 @@ def stopped(outcome: Outcome, words: list[str]) -> None:
     assert outcome.stderr.splitlines()[-1] == " ".join(["python", "-m", "harness", *words])
 
 
+@pytest.mark.slow
 def test_a_signal_anywhere_ends_a_command_that_then_goes_on(
     commands: Commands, scripted: list[str], undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
@@ -261,6 +263,7 @@ def test_a_signal_anywhere_ends_a_command_that_then_goes_on(
         assert not any(".tmp-" in path.name for path in files_under(folder))
 
 
+@pytest.mark.slow
 def test_signals_anywhere_in_a_training(
     model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -366,14 +369,14 @@ def test_a_second_process_names_the_first(
     hold = Fault("append", "generate-base", count=2, action="HOLD")
     first = commands.start(tmp_path, *scripted, fault=hold)
     pid = first[0]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (tmp_path / "held").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     try:
         began = time.monotonic()
         second = commands.run(tmp_path, *scripted)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 50  # the first is there for 60 s
         assert second.status == 2
         in_order(second, "harness: the run scripted/words/", f"process {pid} on ")
         assert second.stages == ()

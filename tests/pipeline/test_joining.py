@@ -14,7 +14,7 @@ from harness.pipeline.compare import Side, loss_table
 from harness.pipeline.joining import join
 from harness.pipeline.outputs import check_out, write_together
 from harness.pipeline.predictions import Predictions
-from harness.records import Metric, Sample, SampleLoss, Scored
+from harness.records import Metric, ReferenceLikelihood, Sample, Scored
 from harness.reports.rows import Origin
 from harness.reports.summary import SummaryRow, summary_terminal, systems_terminal
 from harness.statistics.paired import Summary, describe
@@ -57,8 +57,8 @@ def test_joining_by_order_says_why_and_needs_equal_references() -> None:
 # --- losses ----------------------------------------------------------------------------------
 
 
-def loss(i: str, nll: float, tokens: int = 2, size: int = 8) -> SampleLoss:
-    return SampleLoss(i, nll, 1, tokens, size)
+def loss(i: str, nll: float, tokens: int = 2, size: int = 8) -> ReferenceLikelihood:
+    return ReferenceLikelihood(i, nll, 1, tokens, size)
 
 
 def test_losses_of_two_runs() -> None:

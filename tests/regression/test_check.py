@@ -34,19 +34,36 @@ class Said(list[str]):
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Baselines of two scorers, frozen now, all of which come out."""
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were two scorers only."""
+    few_scorers(monkeypatch)
+
+
+def few_scorers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subjects, "names", lambda: FEW)
     monkeypatch.setattr(frozen, "names", lambda: FEW)
     monkeypatch.setattr(checking, "subject_names", lambda: DERIVED)
-    place = tmp_path / "baselines"
-    (place / "goldens").mkdir(parents=True)
+
+
+@pytest.fixture(scope="module")
+def frozen_now(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Baselines of two scorers, frozen now."""
+    place = tmp_path_factory.mktemp("baselines")
+    (place / "goldens").mkdir()
     for name in DERIVED:
         shutil.copy(shipped_baselines() / "goldens" / f"{name}.toml", place / "goldens")
     for name in (frozen.PREDICTIONS, frozen.PAIRS):
         shutil.copy(shipped_baselines() / name, place)
-    assert check(update=True, folder=place, say=Said().append) == 0
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        few_scorers(monkeypatch)
+        assert check(update=True, folder=place, say=Said().append) == 0
     return place
+
+
+@pytest.fixture
+def folder(few: None, frozen_now: Path, tmp_path: Path) -> Path:
+    """Baselines of a test's own, all of which come out."""
+    return shutil.copytree(frozen_now, tmp_path / "baselines")
 
 
 def run(folder: Path, **options: Any) -> tuple[int, Said]:

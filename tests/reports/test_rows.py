@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from harness.records import Metric, SampleLoss
+from harness.records import Metric, ReferenceLikelihood
 from harness.reports.rows import (
     Column,
     Origin,
@@ -24,15 +24,19 @@ SHARE = Metric("share", "higher", "share|v1")
 YES = Metric("yes", "higher", "yes|v1", binary=True)
 
 
-def loss(identity: str, nll: float, tokens: int, size: int = 10, correct: int = 1) -> SampleLoss:
-    return SampleLoss(identity, nll, correct, tokens, size)
+def loss(
+    identity: str, nll: float, tokens: int, size: int = 10, correct: int = 1
+) -> ReferenceLikelihood:
+    return ReferenceLikelihood(identity, nll, correct, tokens, size)
 
 
 def column(base: list[float | None], tuned: list[float | None], metric: Metric = SHARE) -> Column:
     return Column(metric, {"base": base, "tuned": tuned, "reference": [1.0] * len(base)})
 
 
-def columns(base: dict[str, SampleLoss], tuned: dict[str, SampleLoss], ids: str) -> list[Column]:
+def columns(
+    base: dict[str, ReferenceLikelihood], tuned: dict[str, ReferenceLikelihood], ids: str
+) -> list[Column]:
     return loss_columns({"base": base, "tuned": tuned}, list(ids))
 
 

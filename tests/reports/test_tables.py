@@ -21,7 +21,7 @@ from harness.reports import (
     comparison_markdown,
     comparison_terminal,
 )
-from harness.reports.comparison import best_arm, exact_match_counts, group_reports, verdict
+from harness.reports.comparison import best_system, exact_match_counts, group_reports, verdict
 from harness.reports.markdown import escape
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
@@ -126,14 +126,14 @@ def on_seed(report: RunReport, seed: int, **changes: Any) -> RunReport:
 # --- what is read off the rows ---------------------------------------------------------------
 
 
-def test_best_arm_goes_by_direction() -> None:
-    assert best_arm(LOSS) == "tuned"
-    assert best_arm(EXACT) == "tuned"
-    assert best_arm(EMPTY) is None
-    assert best_arm(row("x", 0.5, 0.4)) == "base"
-    assert best_arm(row("x", 0.5, 0.6, direction="lower")) == "base"
-    assert best_arm(row("x", None, 0.4)) is None
-    assert best_arm(row("x", float("nan"), 0.4)) is None
+def test_best_system_goes_by_direction() -> None:
+    assert best_system(LOSS) == "tuned"
+    assert best_system(EXACT) == "tuned"
+    assert best_system(EMPTY) is None
+    assert best_system(row("x", 0.5, 0.4)) == "base"
+    assert best_system(row("x", 0.5, 0.6, direction="lower")) == "base"
+    assert best_system(row("x", None, 0.4)) is None
+    assert best_system(row("x", float("nan"), 0.4)) is None
 
 
 def test_verdict_and_counts() -> None:
@@ -320,7 +320,7 @@ def test_hostile_text_adds_no_line_and_no_column(name: str, value: str, error: s
 
 def test_what_looks_equal_is_not_bold() -> None:
     close = dataclasses.replace(DONE, rows=[row("x", 0.50001, 0.50002)], kinds=[])
-    assert best_arm(close.rows[0]) == "tuned"
+    assert best_system(close.rows[0]) == "tuned"
     assert "**0.500**" not in comparison_markdown([close], "x")
 
 
@@ -332,7 +332,7 @@ metric            base  tuned   delta     95 % interval  p (Holm)    w/t/l    re
 ────────────────────────────────────────────────────────────────────────────────────────
 cross_entropy ↓  1.842  0.913  -0.929  [-0.951, -0.906]   0.001 *   96/0/0      –      –
 exact_match ↑    0.000  0.323  +0.323  [+0.229, +0.417]  <0.001 *  31/65/0  1.000  0.000
-alike in both arms: empty 0.021 (ref 0.000)
+alike in both systems: empty 0.021 (ref 0.000)
 Tuned is better on 2 of 3 metrics (2 significantly), worse on 0.
 exact match: base 0 of 96, tuned 31 of 96
 measured: train 171 s · speed 1,072 tokens/s
@@ -357,13 +357,13 @@ def test_metrics_that_tell_no_prompt_apart_are_one_line() -> None:
 
     rows = [*DONE.rows[:1], row("scripts"), row("conformance_errors", n=0, base=None, tuned=None)]
     text = comparison_terminal([dataclasses.replace(DONE, rows=rows)])
-    assert "alike in both arms: scripts 0.021 · conformance_errors not scored\n" in text
+    assert "alike in both systems: scripts 0.021 · conformance_errors not scored\n" in text
     seeds = [
         dataclasses.replace(DONE, rows=[row("a"), row("b")]),
         dataclasses.replace(DONE, seed=1, rows=[row("a", wins=1)]),
     ]
     text = comparison_terminal(seeds)
-    assert "alike in both arms: b 0.021\n" in text
+    assert "alike in both systems: b 0.021\n" in text
     assert sum(line.startswith("a ") for line in text.splitlines()) == 1
 
 

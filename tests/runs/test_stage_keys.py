@@ -66,7 +66,9 @@ def test_an_edit_changes_the_keys_of_what_it_makes_and_of_what_follows(
     before = keys_of(run, stages())
     for module in MODULES:
         monkeypatch.setattr(
-            code, "_meaning", lambda m, e=module: "edited" if m == e else meaning(m)
+            code,
+            "_meaning",
+            lambda m, e=module: meaning(m)._replace(code="edited") if m == e else meaning(m),
         )
         after = keys_of(run, stages())
         moved = {name for name in before if before[name] != after[name]}
@@ -86,7 +88,6 @@ def test_a_comment_is_no_edit_and_a_statement_is_one(monkeypatch: pytest.MonkeyP
 
     def digest_of(source: str) -> str:
         monkeypatch.setattr(code, "source_of", lambda module: source.encode())
-        code._tree.cache_clear()
         code._meaning.cache_clear()
         return code_digest(["harness.training.loss"])
 
@@ -97,7 +98,6 @@ def test_a_comment_is_no_edit_and_a_statement_is_one(monkeypatch: pytest.MonkeyP
         for source in (text + "\nx = 1\n", text.replace("def ", "def other_", 1)):
             assert digest_of(source) != same
     finally:
-        code._tree.cache_clear()
         code._meaning.cache_clear()
 
 

@@ -36,7 +36,7 @@ def test_the_second_process_names_the_first_and_takes_over_when_it_is_killed(
     begun = time.monotonic()
     with pytest.raises(BusyError) as caught, run.lock():
         pass
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 20  # the holder is there for 30 s
     one_sentence(caught.value, run.label, f"process {holder.pid} on {os.uname().nodename}", "since")
     holder.kill()
     holder.wait()

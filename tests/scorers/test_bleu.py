@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +11,8 @@ from sacrebleu.metrics import BLEU
 from harness.scorers import get
 from harness.scorers.base import Unscored
 from harness.scorers.text.bleu import MAX_CHARACTERS, MAX_MARKS, bleu, tokens_13a
-from tests.support.text_pairs import HOSTILE, made_up, page, pairs, real_pairs
+from tests.support.limits import cpu_limit
+from tests.support.text_pairs import HOSTILE, made_up, pairs, real_pairs
 
 PEER = BLEU(effective_order=True)
 
@@ -69,25 +69,9 @@ def test_the_signature_holds_sacrebleus_own() -> None:
     assert str(metric.signature) == f"bleu|{theirs}|like:sacrebleu-{version}|text:raw|v1"
 
 
-def test_hostile_texts_are_scored_in_time() -> None:
-    for name, text in HOSTILE.items():
-        start = time.process_time()
-        value = bleu(text, text[7:] + "x")
-        spent = time.process_time() - start
-        print(f"{name}: {spent:.3f} s, {value}")
-        assert spent < 2
+def test_hostile_texts_are_scored() -> None:
+    for text in HOSTILE.values():
+        with cpu_limit():
+            value = bleu(text, text[7:] + "x")
         marks = sum(map(text.count, ".,-"))
         assert isinstance(value, Unscored) == (len(text) > MAX_CHARACTERS or marks > MAX_MARKS)
-
-
-def test_a_page_takes_less_than_in_sacrebleu() -> None:
-    a, b = page(2500, 1), page(2500, 2)
-    times = {"ours": 1.0, "sacrebleu": 1.0}
-    for at in range(7):
-        # sacrebleu keeps the lines that it has tokenized: each time another.
-        for name, score in (("ours", bleu), ("sacrebleu", peer)):
-            start = time.process_time()
-            score(f"{a}{at}", f"{b}{at}")
-            times[name] = min(times[name], time.process_time() - start)
-    print({name: f"{1e3 * spent:.2f} ms" for name, spent in times.items()})
-    assert times["ours"] < times["sacrebleu"] / 2

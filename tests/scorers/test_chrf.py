@@ -1,8 +1,6 @@
-"""chrF against sacrebleu, to the last bit, and in time."""
+"""chrF against sacrebleu, to the last bit, and on hostile texts."""
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 import pytest
@@ -14,7 +12,8 @@ from harness.scorers import get
 from harness.scorers.base import Unscored
 from harness.scorers.text.chrf import MAX_CHARACTERS, chrf
 from harness.scorers.text.ngrams import common_ngrams
-from tests.support.text_pairs import HOSTILE, page, pairs, real_pairs
+from tests.support.limits import cpu_limit
+from tests.support.text_pairs import HOSTILE, pairs, real_pairs
 
 PEER = CHRF()
 
@@ -83,25 +82,8 @@ def test_the_signature_holds_sacrebleus_own() -> None:
     assert str(metric.signature) == f"chrf|{theirs}|like:sacrebleu-{version}|text:raw|v1"
 
 
-def test_hostile_texts_are_scored_in_time() -> None:
-    for name, text in HOSTILE.items():
-        start = time.process_time()
-        value = chrf(text, text[7:] + "x")
-        spent = time.process_time() - start
-        print(f"{name}: {spent:.3f} s, {value}")
-        assert spent < 2
+def test_hostile_texts_are_scored() -> None:
+    for text in HOSTILE.values():
+        with cpu_limit():
+            value = chrf(text, text[7:] + "x")
         assert isinstance(value, Unscored) == (len(text) > MAX_CHARACTERS)
-
-
-def test_a_page_takes_less_than_in_sacrebleu() -> None:
-    a, b = page(2500, 1), page(2500, 2)
-    times = {}
-    for name, score in (("ours", chrf), ("sacrebleu", peer)):
-        spent = []
-        for _ in range(7):
-            start = time.process_time()
-            score(a, b)
-            spent.append(time.process_time() - start)
-        times[name] = min(spent)
-    print({name: f"{1e3 * spent:.2f} ms" for name, spent in times.items()})
-    assert times["ours"] < times["sacrebleu"] / 2

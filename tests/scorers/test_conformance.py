@@ -119,10 +119,10 @@ def test_a_page_that_takes_too_long_costs_itself(
 ) -> None:
     monkeypatch.setattr(nu_module, "SECONDS", 1.0)
     monkeypatch.setattr(nu_module, "SECONDS_A_PAGE", 0.0)
-    start = time.perf_counter()
+    start = time.monotonic()
     late = "the Nu checker was not done with it in time"
     assert score("a!", "sleep") == [1, late]
-    assert time.perf_counter() - start < 8
+    assert time.monotonic() - start < 40  # the checker itself would sleep for 60 s
 
 
 def test_a_message_that_is_not_of_a_document_is_no_number(fake: Callable[[], list[int]]) -> None:
@@ -158,12 +158,12 @@ def test_an_interruption_ends_the_process(
 
     nu = find()
     assert isinstance(nu, Nu)
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    start = time.perf_counter()
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    start = time.monotonic()
     timer.start()
     with pytest.raises(Interrupted), handling():
         count_errors(nu, ["sleep"])
-    assert time.perf_counter() - start < 10
+    assert time.monotonic() - start < 40
 
 
 @pytest.mark.parametrize("lacking", ["jar", "named jar", "java", "wrong java"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.records import Sample
-from harness.regression.goldens import faults_of, faults_of_set, read_cases
-from harness.scorers import get
 from harness.scorers.html.addresses import candidates, in_css, is_external, refresh, resolve
 from harness.scorers.html.content import MAX_ADDRESS, MAX_DETAILS, Content, Inventory, inventory
 from harness.scorers.html.names import HANDLERS
 from harness.scorers.html.page import Page, parse
+from tests.support.limits import cpu_limit
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "baselines" / "goldens" / "content.toml"
@@ -25,13 +23,6 @@ def external(text: str) -> tuple[str, ...]:
     found = inventory(text)
     assert isinstance(found, Inventory)
     return found.external
-
-
-def test_golden_cases() -> None:
-    cases = read_cases(GOLDENS)
-    assert faults_of_set(cases) == []
-    content = get(["content"])[0]
-    assert [fault for case in cases for fault in faults_of(case, content.score)] == []
 
 
 def test_details_list_the_addresses_and_are_cut() -> None:
@@ -175,8 +166,5 @@ def test_counts_are_whole_and_within_what_was_written(text: str) -> None:
 )
 def test_hostile_pages_are_done_soon(text: str) -> None:
     assert isinstance(parse(text), Page)
-    start = time.process_time()
-    assert len(Content().score(Sample("s", "", "", text))) == 3
-    seconds = time.process_time() - start
-    print(f"{text[:20]!r}: {seconds:.3f} s beyond the parse")
-    assert seconds < 2
+    with cpu_limit():
+        assert len(Content().score(Sample("s", "", "", text))) == 3

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+import harness
 from harness import hub
 from harness.config.scripts import resolve
 from harness.errors import MissingError, UsageError
 from harness.records import Sample
 from harness.reports import parse_comparison_csv
 from harness.scorers import get, merged, score_all
-from tests.support.commands import make_registry, run_of, write_script
+from harness.scorers.workers import pool
+from tests.support.commands import make_registry, write_script
 
 library = pytest.importorskip("evaluate", reason="the package evaluate is not installed")
 
@@ -158,15 +160,18 @@ def test_what_a_metric_does_to_one_sample_stays_there(tmp_path: Path) -> None:
     ]
 
 
-def test_a_metric_that_hangs_or_dies_is_named_without_its_folder(tmp_path: Path) -> None:
+def test_a_metric_that_hangs_or_dies_is_named_without_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "SECONDS", 1.0)
     body = """if answer == "die": os._exit(3)
         if answer == "hang": time.sleep(60)
         return {"own": 1.0}"""
     chosen = get([script(tmp_path, body), "empty"])
-    rows = score_all([sample(text) for text in ("x", "die", "hang", "y")], chosen)
-    assert [row.scores["evaluate:own"] for row in rows] == [1.0, None, None, 1.0]
-    assert rows[1].notes["evaluate:own"] == "its process died in own.py"
-    assert rows[2].notes["empty"] == "not reached: stopped after 2 s in own.py"
+    rows = score_all([sample(text) for text in ("x", "hang", "y", "die")], chosen)
+    assert [row.scores["evaluate:own"] for row in rows] == [1.0, None, 1.0, None]
+    assert rows[1].notes["empty"] == "not reached: stopped after 1 s in own.py"
+    assert rows[3].notes["evaluate:own"] == "its process died in own.py"
 
 
 def test_random_numbers_are_the_same_in_every_process(tmp_path: Path) -> None:
@@ -250,34 +255,36 @@ def test_names_in_a_task_s_file_are_beside_it(tmp_path: Path) -> None:
 def test_neither_torch_nor_the_library_is_imported_without_need(tmp_path: Path) -> None:
     code = f"""
 import sys
+from importlib.util import find_spec
 from harness.scorers import get, score_all
 from harness.records import Sample
 import harness.scorers.external.evaluate
 assert "evaluate" not in sys.modules
 assert "datasets" not in sys.modules
-score_all([Sample("", "", "a", "a")], get([{script(tmp_path, 'return {"own": 1.0}')!r}]))
+(own,) = get([{script(tmp_path, 'return {"own": 1.0}')!r}])
+assert own.score(Sample("", "", "a", "a")).scores == {{"evaluate:own": 1.0}}
 assert "torch" not in sys.modules
-import transformers
+assert find_spec("transformers") is not None  # it can be imported afterwards
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_a_task_names_a_script_beside_its_file(tmp_path: Path) -> None:
+def test_a_task_names_a_script_beside_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     registry = make_registry(tmp_path / "registry")
     folder = registry / "tasks" / "words"
     script(folder, 'return {"own": float(answer == reference)}')
     file = folder / "task.toml"
     text = file.read_text().replace('"exact_match"', '"exact_match", "evaluate:./own.py"')
     file.write_text(text)
-    words = run_of(registry, {"scripted": write_script(tmp_path / "says.jsonl")})
-    command = [sys.executable, "-m", "harness", *words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    weights = {"scripted": write_script(tmp_path / "says.jsonl")}
+    given = {"models": "scripted", "weights": weights, "tasks": "words", "recipe": "tiny"}
+    harness.run(**given, registry=registry)
     rows = parse_comparison_csv((tmp_path / "results/comparison.csv").read_text("utf-8"))
     (row,) = [row for row in rows if row.metric == "evaluate:own"]
     assert (row.n, row.base, row.tuned, row.reference) == (6, 0.0, 1.0, 1.0)
     file.write_text(text.replace("own.py", "gone.py"))
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "gone.py" in done.stderr.splitlines()[-1]
+    with pytest.raises(UsageError, match=r"gone\.py"):
+        harness.run(**given, registry=registry)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from harness.regression.goldens import Case, faults_of_set, read_cases, text_of
 from harness.scorers.text.extract import extract
+from tests.support.limits import cpu_limit
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = read_cases(ROOT / "baselines" / "goldens" / "extract.toml")
@@ -37,7 +37,7 @@ PIECES = (
 )  # fmt: skip
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=700, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 def test_twice_is_once_and_what_is_taken_is_a_part_of_the_text(text: str) -> None:
     found = extract(text)
@@ -89,12 +89,9 @@ def test_a_page_that_is_cut_off_is_kept_whole(end: int) -> None:
     ],
 )
 def test_hostile_texts_take_linear_time(text: str) -> None:
-    start = time.process_time()
-    found = extract(text)
-    seconds = time.process_time() - start
-    print(f"{text[:12]!r}: {seconds:.3f} s")
+    with cpu_limit():
+        found = extract(text)
     assert extract(found) == found
-    assert seconds < 2
 
 
 def test_references_of_the_data_sets_are_html_already() -> None:

@@ -8,7 +8,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,13 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.records import Sample
-from harness.regression.goldens import faults_of, faults_of_set, read_cases
-from harness.scorers import get
 from harness.scorers.base import Unscored
 from harness.scorers.external.nu import Nu, find
 from harness.scorers.html.lint import MAX_DETAILS, Lint
 from harness.scorers.html.names import ELEMENTS, OBSOLETE
 from harness.scorers.html.page import Page, parse
+from tests.support.limits import cpu_limit
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "baselines" / "goldens" / "lint.toml"
@@ -34,13 +32,6 @@ NAMES = [metric.name for metric in Lint.metrics]
 def score(text: str) -> dict[str, float]:
     values = Lint().score(Sample("s", "", "", text))
     return {name: v for name, v in values.items() if not isinstance(v, Unscored)}
-
-
-def test_golden_cases() -> None:
-    cases = read_cases(GOLDENS)
-    assert faults_of_set(cases) == []
-    lint = get(["lint"])[0]
-    assert [fault for case in cases for fault in faults_of(case, lint.score)] == []
 
 
 def test_the_lists_of_names_do_not_overlap() -> None:
@@ -97,11 +88,8 @@ def test_counts_are_whole_and_no_more_than_what_was_written(text: str) -> None:
 )
 def test_hostile_pages_are_done_soon(text: str) -> None:
     assert isinstance(parse(text), Page)
-    start = time.process_time()
-    assert list(score(text)) == NAMES
-    seconds = time.process_time() - start
-    print(f"{text[:20]!r}: {seconds:.3f} s beyond the parse")
-    assert seconds < 2
+    with cpu_limit():
+        assert list(score(text)) == NAMES
 
 
 MESSAGES = {

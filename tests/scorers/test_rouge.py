@@ -1,9 +1,8 @@
-"""ROUGE against rouge-score itself, by hand, and in time."""
+"""ROUGE against rouge-score itself, by hand, and on huge texts."""
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from harness.scorers import Unscored
 from harness.scorers.text import union_lcs
 from harness.scorers.text.rouge import MAX_CELLS, rouge
+from tests.support.limits import cpu_limit
 
 PEER = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"], use_stemmer=False)
 
@@ -49,10 +49,12 @@ def markup(rng: random.Random) -> str:
     return rng.choice(["\n", "\r\n", "\n\n"]).join(lines)
 
 
-@pytest.mark.parametrize("make", [words, markup])
-def test_equal_to_rouge_score_on_thousands_of_pairs(make: Callable[[random.Random], str]) -> None:
+@pytest.mark.parametrize(("make", "pairs"), [(words, 1500), (markup, 500)])
+def test_equal_to_rouge_score_on_many_pairs(
+    make: Callable[[random.Random], str], pairs: int
+) -> None:
     rng = random.Random(0)
-    for _ in range(1500):
+    for _ in range(pairs):
         assert_equal(make(rng), make(rng))
 
 
@@ -117,24 +119,16 @@ def page(seed: int, tokens: int, lines: int) -> str:
     )
 
 
-@pytest.mark.parametrize("lines", [1, 100])
-def test_two_pages_of_2000_words_take_milliseconds(lines: int) -> None:
-    a, b = page(1, 2000, lines), page(2, 2000, lines)
-    rouge(a, b)
-    times = []
-    for _ in range(5):
-        start = time.process_time()
-        rouge(a, b)
-        times.append(time.process_time() - start)
-    assert min(times) < 0.06
+@pytest.mark.parametrize("lines", [1, 2000])
+def test_huge_texts_are_scored(lines: int) -> None:
+    """A table of 30,000 x 30,000 words, cell by cell in Python, would take many minutes."""
+    a, b = page(1, 30_000, lines), page(2, 30_000, lines)
+    with cpu_limit():
+        assert rouge(a, a)["rougeLsum"] == 1.0
+        assert isinstance(rouge(a, b)["rougeLsum"], float)
 
 
-def test_huge_texts_are_bounded() -> None:
-    a, b = page(1, 30_000, 2000), page(2, 30_000, 2000)
-    start = time.process_time()
-    assert rouge(a, a)["rougeLsum"] == 1.0
-    assert isinstance(rouge(a, b)["rougeLsum"], float)
-    assert time.process_time() - start < 8
+def test_what_is_compared_is_bounded() -> None:
     many = int(MAX_CELLS**0.5) + 10
     scores = rouge("a " * many, "a " * (many - 1))
     assert isinstance(scores["rougeL"], Unscored)

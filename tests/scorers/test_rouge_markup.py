@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +12,8 @@ from harness.scorers.base import Unscored
 from harness.scorers.html.markup_tokens import MAX_CHARACTERS, tokens
 from harness.scorers.text.rouge import rouge
 from harness.scorers.text.rouge_markup import MAX_CELLS, rouge_l_markup
-from tests.support.text_pairs import HOSTILE, html_alpaca, page, pairs
+from tests.support.limits import cpu_limit
+from tests.support.text_pairs import HOSTILE, html_alpaca, pairs
 
 
 @pytest.mark.parametrize(
@@ -112,43 +112,25 @@ def test_white_space_and_spelling_of_real_pages_do_not_matter() -> None:
         assert rouge_l_markup(text, text.replace("<div", "<DIV").replace("</p>", "</P >")) == 1.0
 
 
-def test_hostile_texts_are_scored_in_time() -> None:
-    for name, text in HOSTILE.items():
-        start = time.process_time()
-        value = rouge_l_markup(text, text[7:] + "x")
-        spent = time.process_time() - start
-        print(f"{name}: {spent:.3f} s, {value}")
-        assert spent < 2
+def test_hostile_texts_are_scored() -> None:
+    for text in HOSTILE.values():
+        with cpu_limit():
+            value = rouge_l_markup(text, text[7:] + "x")
         assert isinstance(value, Unscored) or len(text) <= MAX_CHARACTERS
 
 
-def test_time_is_linear_in_the_text() -> None:
-    rng = random.Random(0)
-    texts = ["".join(rng.choices("<>a=\"'/ !-s&;\n", k=200_000)) for _ in range(3)]
-    for text in texts:
-        start = time.process_time()
-        tokens(text)
-        assert time.process_time() - start < 1
+def test_long_texts_of_signs_are_taken_apart() -> None:
+    text = "".join(random.Random(0).choices("<>a=\"'/ !-s&;\n", k=300_000))
+    with cpu_limit():
+        assert "".join(tokens(text)).count("a") == text.count("a")
 
 
 def test_the_table_is_bounded() -> None:
     words = int(MAX_CELLS**0.5)
-    start = time.process_time()
-    most = rouge_l_markup("a b " * (words // 2), "b c " * (words // 2))
-    print(f"{words} x {words}: {time.process_time() - start:.3f} s")
+    with cpu_limit():
+        most = rouge_l_markup("a b " * (words // 2), "b c " * (words // 2))
     assert isinstance(most, float)
     assert rouge_l_markup("a " * words, "b " * (words + 9)) == Unscored(
         "over 3,000,000,000 pairs of tokens to compare"
     )
     assert rouge_l_markup("a " * 100_000, "a " * 100_000) == 1.0
-
-
-def test_a_page_takes_a_millisecond() -> None:
-    a, b = page(2500, 1), page(2500, 2)
-    spent = []
-    for _ in range(7):
-        start = time.process_time()
-        rouge_l_markup(a, b)
-        spent.append(time.process_time() - start)
-    print(f"{1e3 * min(spent):.2f} ms")
-    assert min(spent) < 0.02

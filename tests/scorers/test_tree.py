@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.records import Sample
-from harness.regression.goldens import faults_of, faults_of_set, read_cases
+from harness.regression.goldens import faults_of, read_cases
 from harness.scorers import get
 from harness.scorers.base import Unscored
 from harness.scorers.html.page import parse
 from harness.scorers.html.tree import Tree, tree_of
 from harness.scorers.html.tree_distance import MAX_WORK, TooMuchWork, edit_distance
 from harness.scorers.html.tree_edit import similarity
+from tests.support.limits import cpu_limit
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -106,19 +106,19 @@ def by_apted(a: Forest, b: Forest) -> int:
 
 def test_distance_is_the_textbooks_on_random_forests() -> None:
     rng = random.Random(0)
-    for _ in range(2000):
+    for _ in range(1000):
         letters = rng.choice(["a", "ab", "abcdef"])
         a = random_forest(rng, rng.randint(0, 12), letters)
         b = random_forest(rng, rng.randint(0, 12), letters)
         assert distance(a, b) == textbook(a, b), (a, b)
-    for _ in range(25):
+    for _ in range(12):
         a, b = random_forest(rng, 60, "abcde"), random_forest(rng, 50, "abcde")
         assert distance(a, b) == textbook(a, b)
 
 
 def test_distance_is_apteds_on_random_forests() -> None:
     rng = random.Random(1)
-    for _ in range(700):
+    for _ in range(350):
         a = random_forest(rng, rng.randint(0, 14), "abc")
         b = random_forest(rng, rng.randint(0, 14), "abc")
         assert distance(a, b) == by_apted(a, b), (a, b)
@@ -221,20 +221,16 @@ HOSTILE = {
 
 def test_hostile_pages_are_scored_or_refused_with_a_reason() -> None:
     others = {"page": "<ul><li>a<li>b</ul>", **{k: HOSTILE[k] for k in ("flat", "leaning right")}}
-    for kind, text in HOSTILE.items():
+    for text in HOSTILE.values():
         for other_kind, other in others.items():
             if isinstance(parse(text), Unscored) and other_kind != "page":
                 continue
             tree_of(text)
             tree_of(other)
-            start = time.perf_counter()
-            edit, bleu = similarity(other, text), tree_bleu(other, text)
-            spent = time.perf_counter() - start
+            with cpu_limit():
+                edit, bleu = similarity(other, text), tree_bleu(other, text)
             for value in (edit, bleu):
                 assert value.reason if isinstance(value, Unscored) else 0 <= value <= 1
-            if spent > 0.2:
-                print(f"{kind} against {other_kind}: {spent:.2f} s")
-            assert spent < 2
 
 
 def test_equal_and_nearly_equal_trees_are_scored_whatever_their_size() -> None:
@@ -248,14 +244,6 @@ def test_equal_and_nearly_equal_trees_are_scored_whatever_their_size() -> None:
     with pytest.raises(TooMuchWork):
         distance(large, mixed)
     assert len(large[0]) * len(mixed[0]) > MAX_WORK
-
-
-@pytest.mark.parametrize("name", ["tree_bleu", "tree_edit_similarity"])
-def test_goldens(name: str) -> None:
-    cases = read_cases(ROOT / "baselines" / "goldens" / f"{name}.toml")
-    scorer = get([name])[0]
-    assert faults_of_set(cases) == []
-    assert [fault for case in cases for fault in faults_of(case, scorer.score)] == []
 
 
 def _sets(items: Sequence[object]) -> tuple[object, ...]:

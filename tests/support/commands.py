@@ -36,6 +36,18 @@ LIGHT_IMPORTS = (
     "harness.pipeline.inventory",
     "harness.scorers.html.guarded",
     "harness.statistics.paired",
+    "harness.cli.main",
+    "harness.cli.run",
+    "harness.data.nearest",
+    "harness.scorers.workers",
+    "harness.stages.collect",
+    "harness.stages.generate",
+    "harness.stages.likelihood",
+    "harness.stages.prepare",
+    "harness.stages.score",
+    "harness.stages.train",
+    "numpy.ma",
+    "numpy.random",
 )
 MODEL_IMPORTS = (
     *LIGHT_IMPORTS,
@@ -183,13 +195,19 @@ def _serve(imports: list[str]) -> None:
 
         # Set before any work: a pool of threads does not outlive a fork.
         torch.set_num_threads(1)
+        if "harness.training.loop" in sys.modules:
+            from harness.training.mfu import matmul_rate
+
+            matmul_rate(torch.device("cpu"), torch.float32)  # measured once, not in each child
     if imports:
-        from harness.runs.code import code_digest
+        from harness.runs.code import code_digest, modules_of
         from harness.runs.environment import commit
 
         commit()  # one answer for all children, whatever happens to the checkout meanwhile
         files = [f.relative_to(ROOT).with_suffix("") for f in (ROOT / "harness").rglob("*.py")]
-        code_digest(".".join(f.parts).removesuffix(".__init__") for f in files)
+        names = [".".join(f.parts).removesuffix(".__init__") for f in files]
+        code_digest(names)
+        modules_of(names)
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
@@ -198,6 +216,7 @@ def _serve(imports: list[str]) -> None:
             _child(request)
         else:
             print(pid, flush=True)
+    os._exit(0)  # what the libraries do at their end takes seconds
 
 
 def _status(pid: int) -> int:
@@ -447,9 +466,9 @@ def run_of(registry: Path, weights: dict[str, Path], *more: object) -> list[str]
 
 
 def write_script(path: Path, **answers: str) -> Path:
-    """A scripted model's answers; by default the tuned arm is right and the base wrong."""
+    """A scripted model's answers; by default the tuned system is right and the base wrong."""
     answers = {"base": "<p>no</p>", "tuned": "{reference}"} | answers
-    rows = [json.dumps({"arm": arm, "text": text}) for arm, text in answers.items()]
+    rows = [json.dumps({"arm": system, "text": text}) for system, text in answers.items()]
     path.write_text("\n".join(rows) + "\n")
     return path
 

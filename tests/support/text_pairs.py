@@ -79,18 +79,6 @@ def real_pairs(count: int) -> list[tuple[str, str]]:
     return [(rng.choice(outputs), rng.choice(outputs)) for _ in range(count)]
 
 
-def page(size: int, seed: int = 0) -> str:
-    """Made-up HTML of `size` characters."""
-    rng = random.Random(seed)
-    words = ["".join(rng.choices("abcdefghij", k=rng.randint(2, 9))) for _ in range(80)]
-    text = ""
-    while len(text) < size:
-        tag, cls = rng.choice(["p", "li", "div", "span"]), rng.choice(words)
-        said = " ".join(rng.choices(words, k=rng.randint(1, 9)))
-        text += f'<{tag} class="{cls} {rng.choice(words)}">{said}.</{tag}>\n'
-    return text[:size]
-
-
 def _any_codes(size: int) -> str:
     rng = random.Random(2)
     return "".join(chr(rng.randrange(0x110000)) for _ in range(size))

@@ -109,7 +109,7 @@ def test_a_longer_side_begins_with_the_shorter_one(seed: int, a: int, b: int) ->
 
 
 @hypothesis_settings
-@given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 120), st.integers(0, 120))
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 60), st.integers(0, 60))
 def test_no_combination_or_prompt_is_on_both_sides(
     seed: int, other_seed: int, train_rows: int, test_rows: int
 ) -> None:
@@ -182,8 +182,8 @@ def test_combinations_number_in_the_tens_of_thousands_and_are_distinct() -> None
     assert sum(counts.values()) >= 20_000
     for family in generator.FAMILIES:
         assert counts[family.name] >= 10**9
-        drawn = {family.write(family.draw(choices.Choices(f"distinct/{i}"))) for i in range(300)}
-        assert len(drawn) == 300, family.name
+        drawn = {family.write(family.draw(choices.Choices(f"distinct/{i}"))) for i in range(150)}
+        assert len(drawn) == 150, family.name
 
 
 def test_a_family_that_runs_out_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +222,9 @@ def errors(page: str) -> list[str]:
 
 def test_every_reference_passes_its_own_assertions(sample: list[Example]) -> None:
     assert len(sample) == 2000
-    for row in sample:
+    some = sample[::3]
+    assert {family_of(row) for row in some} == {family.name for family in generator.FAMILIES}
+    for row in some:
         assert 3 <= len(row.assertions) <= 8, row.id
         soup = BeautifulSoup(row.target, "html.parser")
         for assertion in row.assertions:
@@ -264,7 +266,7 @@ def test_the_answer_to_another_prompt_fails(sample: list[Example]) -> None:
 
 def edits() -> Iterator[Any]:
     family = next(family for family in generator.FAMILIES if family.name == "edit")
-    for i in range(300):
+    for i in range(150):
         yield family, family.draw(choices.Choices(f"edits/{i}"))
 
 

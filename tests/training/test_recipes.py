@@ -251,7 +251,7 @@ def test_a_variant_of_lora_is_trained_saved_and_loaded_by_peft(flag: str, tmp_pa
     adapter.check_live([1, 5, 9])
     adapter.save(tmp_path / "adapter")
     ids = torch.arange(2, 40)[None]
-    adapter.use("tuned")
+    adapter.switch(on=True)
     with torch.inference_mode():
         ours = base.model(input_ids=ids).logits
         loaded = PeftModel.from_pretrained(tiny_model("llama"), tmp_path / "adapter")

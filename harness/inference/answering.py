@@ -1,0 +1,65 @@
+"""Examples answered by an engine: their prompts become requests, the completions generations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from harness.config.schema import DecodingConfig
+from harness.data.tokens import Codec, prompt_room
+from harness.inference.engine import BatchedEngine
+from harness.inference.request import Completion, Request, Sampling
+from harness.records import Example, Generation
+
+Tick = Callable[[int], None]
+
+
+def answers(
+    engine: BatchedEngine,
+    codec: Codec,
+    system: str,
+    examples: Sequence[Example],
+    decoding: DecodingConfig,
+    done: Collection[str],
+    tick: Tick,
+) -> Iterator[Generation]:
+    """A system's answers to the examples' prompts, but for those whose id is in `done`, each
+    yielded as it ends.
+
+    A prompt that leaves no room in the model's context loses its beginning, but for the BOS.
+    tick(n): n more of the max_new_tokens that each answer may have; one that ends early gives its
+    rest at once. Raises what the engine's `step` raises.
+    """
+    room = prompt_room(engine.base.context, decoding.max_new_tokens)
+    prompts = {e.id: codec.prompt_within(e.prompt, room) for e in examples}
+    if cut := sum(short for _, short in prompts.values()):
+        engine.say(f"{cut} of {len(prompts)} prompts are cut to {room} tokens, their last ones")
+    sampling = Sampling(
+        decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.seed, codec.ends
+    )
+    requests = [Request(id, tuple(ids), sampling, system) for id, (ids, _) in prompts.items()]
+    for together in engine.shared(requests):
+        if any(request.id not in done for request in together):
+            for request in together:
+                engine.submit(request)
+    try:
+        while not engine.idle:
+            step = engine.step()
+            tick(sum(id not in done for id, _ in step.tokens))
+            for completion in step.finished:
+                if completion.id not in done:
+                    tick(decoding.max_new_tokens - len(completion.token_ids))
+                    ids, short = prompts[completion.id]
+                    yield _generation(completion, codec, len(ids), short)
+    finally:
+        engine.clear()
+
+
+def _generation(completion: Completion, codec: Codec, prompt: int, cut: bool) -> Generation:
+    return Generation(
+        id=completion.id,
+        text=codec.decode([*completion.token_ids]),
+        finish_reason=completion.finish_reason,
+        prompt_tokens=prompt,
+        completion_tokens=len(completion.token_ids),
+        cut=cut,
+    )
