@@ -95,6 +95,7 @@ def test_both_systems_are_rows_of_one_file_that_grows(
         assert row["loss"] == pytest.approx(6.24, abs=0.2)
 
 
+@pytest.mark.slow
 def test_a_peer_that_fails_is_a_row_with_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +343,7 @@ def test_few_pages_leave_out_the_long_part() -> None:
 # --- the peer --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_trl_leaves_the_base_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
     base = base_of("llama")
     before = {name: value.clone() for name, value in base.model.state_dict().items()}
@@ -357,6 +359,7 @@ def test_trl_leaves_the_base_as_it_was(capfd: pytest.CaptureFixture[str]) -> Non
     assert torch.equal(base.model(input_ids=ids).logits, logits)
 
 
+@pytest.mark.slow
 def test_trl_without_padding_wastes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     how = trl.Settings(batch=1, accumulation=4, checkpointing=False)
     row = trl.run(base_of("llama"), samples(12, 0), LORA, how, warm=1)

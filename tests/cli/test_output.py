@@ -70,7 +70,7 @@ def test_an_ascii_locale_gets_ascii(
     assert "↑" in (tmp_path / "results" / "comparison.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("stream", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("stream", [">/dev/full", pytest.param(">&-", marks=pytest.mark.slow)])
 def test_standard_output_that_takes_nothing(
     stream: str, scripted: list[str], tmp_path: Path
 ) -> None:

@@ -150,6 +150,7 @@ def test_a_download_that_fails_is_one_sentence(monkeypatch: pytest.MonkeyPatch) 
         assert "secret" not in str(caught.value)
     # A repository that holds no weights that we load.
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: "")
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda *a, **k: ["README.md"])
     with pytest.raises(MissingError, match=r"no config\.json or no safetensors"):
         fetch("o/m", "main", "model", option, lambda line: None)
 

@@ -107,6 +107,7 @@ def test_killed_at_each_stage_with_a_model(
     assert not (other / "tmp").exists()
 
 
+@pytest.mark.slow
 def test_a_watched_training_is_the_same_after_kills(
     model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -489,7 +490,7 @@ def test_a_manifest_of_garbage_is_made_again(
 ) -> None:
     assert commands.run(tmp_path, *scripted).status == 0
     (folder,) = run_folders(tmp_path)
-    for garbage in (b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}'):
+    for garbage in (b"{", b"\xff\xfe", b"[" * 100_000):  # runs/test_store.py has more
         (folder / "manifest.json").write_bytes(garbage)
         again = commands.run(tmp_path, *scripted)
         assert again.status == 0, again.output

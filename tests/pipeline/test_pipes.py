@@ -10,7 +10,7 @@ import pytest
 from tests.support.commands import Commands, run_folders
 
 
-@pytest.mark.parametrize("where", ["runs", "results"])
+@pytest.mark.parametrize("where", ["results", pytest.param("runs", marks=pytest.mark.slow)])
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(
     where: str, commands: Commands, scripted: list[str], tmp_path: Path
 ) -> None:

@@ -117,7 +117,11 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("start", "at_once"),
-    [("fresh", True), ("other", True), ("earlier", True), ("over", True), ("over", False)],
+    [
+        ("fresh", True),
+        ("over", False),
+        *(pytest.param(s, True, marks=pytest.mark.slow) for s in ("other", "earlier", "over")),
+    ],
 )
 def test_killed_at_every_name_the_tables_are_the_old_or_the_new(
     start: str, at_once: bool, tmp_path: Path

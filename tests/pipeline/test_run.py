@@ -153,6 +153,7 @@ def test_a_finished_run_answers_without_torch(
     assert "cached   everything" in plan.stdout
 
 
+@pytest.mark.slow
 def test_what_changed_is_made_anew_and_no_more(
     model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
 ) -> None:

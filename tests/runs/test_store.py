@@ -228,7 +228,10 @@ def test_a_stage_is_done_only_with_intact_files(steps: list[tuple[str, str, int]
             held.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "open", "write"])
+@pytest.mark.parametrize(
+    "call",
+    ["replace", "write", *(pytest.param(c, marks=pytest.mark.slow) for c in ("fsync", "open"))],
+)
 def test_sigkill_at_any_call_leaves_each_stage_whole_or_not_done(tmp_path: Path, call: str) -> None:
     """Two stages and the end of a run, killed at the n-th system call, for every n."""
     real = getattr(os, call)

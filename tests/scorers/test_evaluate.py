@@ -160,6 +160,7 @@ def test_what_a_metric_does_to_one_sample_stays_there(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_metric_that_hangs_or_dies_is_named_without_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

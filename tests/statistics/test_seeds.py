@@ -93,7 +93,10 @@ def test_weights_and_clusters() -> None:
     )
 
 
-@pytest.mark.parametrize(("seeds", "spread"), [(2, 0.3), (3, 0.0), (3, 0.3), (5, 0.2)])
+@pytest.mark.parametrize(
+    ("seeds", "spread"),
+    [(2, 0.3), *(pytest.param(*p, marks=pytest.mark.slow) for p in ((3, 0.0), (3, 0.3), (5, 0.2)))],
+)
 def test_interval_covers_prompts_and_seeds(seeds: int, spread: float) -> None:
     rng = np.random.default_rng(2)
     rounds, covered, naive = 500, 0, 0

@@ -26,6 +26,8 @@ from harness.training.schedule import examples_of_step
 from tests.support import tiny
 from tests.support.training import trained
 
+pytestmark = pytest.mark.slow  # importing TRL alone takes a while
+
 STEPS, SEED, LENGTH = 10, 3, 96
 BOUND = 1e-5  # of 1e-2 that is promised; measured: 3e-7
 
