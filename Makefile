@@ -16,11 +16,11 @@ run: $(VENV)/.run-ready
 	$(BIN)/python -m harness run
 
 test: $(VENV)/.test-ready
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 slow: $(VENV)/.test-ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'triton>=3.9'
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m slow
 
 check: $(VENV)/.run-ready
 	$(BIN)/python -m harness check

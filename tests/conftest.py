@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,20 @@ from tests.support.commands import (
     run_of,
     write_script,
 )
+
+# Before torch is imported: threads of several workers wait for one another on the same cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, the model libraries are imported by one for commands, by one for
+    itself: it takes seconds, and most tests need none of them."""
+    for item in items:
+        if "model_commands" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("commands with models"))
+        elif hasattr(getattr(item, "module", None), "torch"):
+            item.add_marker(pytest.mark.xdist_group("models"))
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -55,7 +55,11 @@ def test_escapes_of_files_do_not_reach_the_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "env", [{"LANG": "C", "LC_ALL": "", "PYTHONIOENCODING": ""}, {"PYTHONIOENCODING": "ascii"}]
+    "env",
+    [
+        {"LANG": "C", "LC_ALL": "", "PYTHONIOENCODING": ""},
+        pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.slow),
+    ],
 )
 def test_an_ascii_locale_gets_ascii(
     env: dict[str, str], scripted: list[str], tmp_path: Path

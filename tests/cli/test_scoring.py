@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,12 +48,20 @@ def answers(tmp_path: Path) -> Path:
     return write(tmp_path / "answers.jsonl", ROWS)
 
 
+@pytest.fixture(scope="module")
+def two_seeds(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a scripted model was run with two seeds."""
+    place = tmp_path_factory.mktemp("two")
+    registry = make_registry(place / "registry")
+    words = run_of(registry, {"scripted": write_script(place / "says.jsonl")})
+    assert commands.run(place, *words, "--seeds", 0, 1).status == 0
+    return place
+
+
 @pytest.fixture
-def runs(commands: Commands, tmp_path: Path) -> list[Path]:
-    """The folders of two scripted runs, by seed; the second tuned system knows half."""
-    registry = make_registry(tmp_path / "registry")
-    words = run_of(registry, {"scripted": write_script(tmp_path / "says.jsonl")})
-    assert commands.run(tmp_path, *words, "--seeds", 0, 1).status == 0
+def runs(two_seeds: Path, tmp_path: Path) -> list[Path]:
+    """The folders of two scripted runs, by seed, in a copy of that folder."""
+    shutil.copytree(two_seeds, tmp_path, dirs_exist_ok=True, symlinks=True)
     return sorted(path.relative_to(tmp_path) for path in (tmp_path / "runs").glob("*/*/tiny-*"))
 
 

@@ -44,6 +44,7 @@ def unscored(
     return [Scored(dict.fromkeys(names, 0.0)) for _ in samples]
 
 
+@pytest.mark.slow
 def test_twenty_changed_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

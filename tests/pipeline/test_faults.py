@@ -163,7 +163,10 @@ def test_training_goes_on_from_its_checkpoint(
 
 
 # 32 prompts are decoded together, so that the 35th record is in the second batch.
-@pytest.mark.parametrize(("stage", "at"), [("generate-base", 35), ("likelihood-tuned", 12)])
+@pytest.mark.parametrize(
+    ("stage", "at"),
+    [("generate-base", 35), pytest.param("likelihood-tuned", 12, marks=pytest.mark.slow)],
+)
 def test_records_that_are_there_are_not_made_again(
     stage: str,
     at: int,
@@ -485,12 +488,13 @@ def test_a_flipped_bit_is_found_and_mended(
     assert tables(tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_manifest_of_garbage_is_made_again(
     commands: Commands, scripted: list[str], undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     assert commands.run(tmp_path, *scripted).status == 0
     (folder,) = run_folders(tmp_path)
-    for garbage in (b"{", b"\xff\xfe", b"[" * 100_000):  # runs/test_store.py has more
+    for garbage in (b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}'):
         (folder / "manifest.json").write_bytes(garbage)
         again = commands.run(tmp_path, *scripted)
         assert again.status == 0, again.output
@@ -528,9 +532,11 @@ def test_a_truncated_adapter_is_trained_again(
     "fault",
     [
         Fault("append", "generate-tuned", count=2, action="ENOSPC"),
-        Fault("replace", "generations/tuned.jsonl", action="ENOSPC"),
-        Fault("replace", "manifest.json", count=3, action="ENOSPC"),
         Fault("replace", "comparison.csv", action="ENOSPC"),
+        *(
+            pytest.param(Fault(*event, action="ENOSPC"), marks=pytest.mark.slow)
+            for event in (("replace", "generations/tuned.jsonl"), ("replace", "manifest.json", 3))
+        ),
     ],
 )
 def test_a_full_disk_leaves_the_earlier_tables(

@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,7 +24,9 @@ from harness.scorers import get, merged, score_all
 from harness.scorers.workers import pool
 from tests.support.commands import make_registry, write_script
 
-library = pytest.importorskip("evaluate", reason="the package evaluate is not installed")
+if find_spec("evaluate") is None:
+    pytest.skip("the package evaluate is not installed", allow_module_level=True)
+pytestmark = pytest.mark.xdist_group("evaluate")  # importing it takes seconds
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -52,8 +57,13 @@ class {name}(evaluate.Metric):
 TEXT, TEXTS = 'datasets.Value("string")', 'datasets.Sequence(datasets.Value("string"))'
 
 
+@pytest.fixture(scope="module")
+def library() -> ModuleType:
+    return import_module("evaluate")
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _own_cache(library: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing is written to the user's cache, nothing asked of the network."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
@@ -83,8 +93,12 @@ def score(asked: str, *rows: Sample) -> Any:
     return [one.score(row) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_local_script_scores_through_workers_as_the_library_does(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    library: Any,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     body = """print("a metric talks"); sys.stderr.write("and warns")
@@ -112,7 +126,7 @@ def test_a_local_script_scores_through_workers_as_the_library_does(
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
-def test_names_directions_and_signatures(tmp_path: Path) -> None:
+def test_names_directions_and_signatures(library: Any, tmp_path: Path) -> None:
     (one,) = get([script(tmp_path, 'return {"score": 0.5}')], "extracted")
     (metric,) = one.metrics
     code = one.scorer._code[2]  # type: ignore[attr-defined]
@@ -218,7 +232,7 @@ def test_a_name_without_the_network_says_so(given: str) -> None:
         get([f"evaluate:{given}"])
 
 
-def test_a_name_in_the_library_s_cache_needs_no_network(tmp_path: Path) -> None:
+def test_a_name_in_the_library_s_cache_needs_no_network(library: Any, tmp_path: Path) -> None:
     """The library keeps a hub's script as modules/evaluate_modules/metrics/KIND--NAME/HASH/."""
     cache = Path(library.config.HF_MODULES_CACHE, "evaluate_modules", "metrics")
     script(cache / "evaluate-metric--kept" / ("0" * 64), 'return {"kept": 0.5}', "kept")
@@ -228,7 +242,7 @@ def test_a_name_in_the_library_s_cache_needs_no_network(tmp_path: Path) -> None:
     assert rows[0].scores == {"evaluate:kept": 0.5}
 
 
-def test_a_name_that_the_hub_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_the_hub_does_not_have(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*args: object, **kwargs: object) -> None:
         raise FileNotFoundError("Couldn't find a module script")
 

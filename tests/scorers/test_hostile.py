@@ -93,7 +93,13 @@ def scorers() -> list[Chosen]:
     return [one for one in get(names(), "extracted") if one.scorer.in_worker]
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    "role",
+    [
+        role if role == "prediction" else pytest.param(role, marks=pytest.mark.slow)
+        for role in ROLES
+    ],
+)
 def test_every_metric_is_a_number_or_a_note_and_no_sample_is_stopped(
     role: str, scorers: list[Chosen], monkeypatch: pytest.MonkeyPatch
 ) -> None:
