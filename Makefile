@@ -18,9 +18,11 @@ run: $(VENV)/.run-ready
 test: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
+# Triton's interpreter must be chosen before anything else imports Triton.
 slow: $(VENV)/.test-ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'triton>=3.9'
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m slow
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m slow --ignore tests/kernels
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist load -m slow tests/kernels
 
 check: $(VENV)/.run-ready
 	$(BIN)/python -m harness check
