@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.api.load import LoadedRun, load_run
     from harness.api.run import RunResult, run
     from harness.api.score import Scores, score
-    from harness.inference.greedy import inference
+    from harness.inference.one_prompt import inference
 
 __version__ = "0.1.0"
 __all__ = [

@@ -1,7 +1,9 @@
 """Systems: whatever answers prompts. A comparison is of system B against system A.
 
 A system either generates, through a backend and perhaps with the run's adapter, or its answers are
-made from what the run's folder holds already. A new one is an entry here.
+made from what the run's folder holds already: `texts`. One of either kind is an entry here. One
+that asks with other prompts also needs them where examples become requests
+(`inference/answering.py`), and in the inputs of `stages/generate.py`.
 """
 
 from __future__ import annotations

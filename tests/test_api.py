@@ -21,7 +21,7 @@ from harness.config.registry import Registry
 from harness.config.schema import GgufPackageSource
 from harness.errors import DataError, MissingError, RunError, UsageError
 from harness.host.checksums import write_seal
-from harness.inference.greedy import greedy
+from harness.inference.one_prompt import greedy
 from harness.models.locate import CONVERTED_SEAL, converted_folder
 from harness.reports import parse_comparison_csv
 from tests.support.commands import HEAVY, ROOT, Commands, files_under, make_registry, write_script

@@ -123,7 +123,7 @@ class LoadedRun:
         Raises UsageError where nothing was trained, MissingError where the base is not on this
         machine or not what the run began with, RunError, AdapterError.
         """
-        from harness.inference.greedy import check_request, greedy, room_of
+        from harness.inference.one_prompt import check_request, greedy, room_of
 
         check_request(prompt, max_input_tokens, max_output_tokens)
         known = {each.name: each for each in generating()}

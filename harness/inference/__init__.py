@@ -18,8 +18,8 @@ class _Inference(ModuleType):
         max_input_tokens: int = 1000,
         max_output_tokens: int = 100,
     ) -> str:
-        """See harness.inference.greedy.inference."""
-        from harness.inference.greedy import inference
+        """See harness.inference.one_prompt.inference."""
+        from harness.inference.one_prompt import inference
 
         return inference(text, model, tokenizer, max_input_tokens, max_output_tokens)
 

@@ -35,7 +35,7 @@ NO_PART: dict[str, str] = {
     },
     "harness.tracking": "where a training is shown",
 }
-"""Rooms and modules that no stage's code includes: nothing in a stage's files is theirs."""
+"""Packages and modules that no stage's code includes: nothing in a stage's files is theirs."""
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TOP = "harness"

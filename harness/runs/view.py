@@ -1,6 +1,7 @@
 """The typed reader of a run's folder: where each file stands, and what it holds.
 
-No other module spells a path within a run's folder. Published files never change, so that reading
+No other module spells the path of a published file; what is not yet published, the store and the
+stages keep in `tmp/` under names of their own. Published files never change, so that reading
 needs no lock; whether a stage is whole is the store's to say (`harness.runs.store`).
 """
 

@@ -26,7 +26,7 @@ def train(context: Context) -> None:
     from harness.models.device import limit_memory
     from harness.models.load import describe_base
     from harness.stages.encode import encode
-    from harness.stages.sampling import Answers
+    from harness.stages.validation_answers import ValidationAnswers
     from harness.training.loop import train as fit
     from harness.training.memory_plan import PlanConstraints
     from harness.training.schedule import total_steps
@@ -103,7 +103,7 @@ def train(context: Context) -> None:
     adapter = Adapter.attach(base, run.recipe.lora, run.seed)
     answers = None
     if recipe.eval_samples and held_out:
-        answers = Answers(
+        answers = ValidationAnswers(
             base,
             adapter,
             codec,
@@ -159,7 +159,7 @@ def _code(run: Run) -> list[str]:
     return [
         __name__,
         "harness.models.session",
-        *([_SAMPLING] if run.recipe.eval_samples else []),
+        *([_ANSWERS] if run.recipe.eval_samples else []),
     ]
 
 
@@ -174,5 +174,5 @@ def _inputs(run: Run) -> dict[str, Any]:
     }
 
 
-_SAMPLING = "harness.stages.sampling"
-STAGE = Stage("train", train, _code, _inputs, apart=(_SAMPLING,), needs=("prepare",))
+_ANSWERS = "harness.stages.validation_answers"
+STAGE = Stage("train", train, _code, _inputs, apart=(_ANSWERS,), needs=("prepare",))

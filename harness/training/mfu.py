@@ -1,6 +1,6 @@
-"""MFU (model FLOPs utilisation) of a training: the measured GEMM peak, the work of a token.
+"""MFU (model FLOPs utilisation) of a training: its tokens a second over those of the GEMM peak.
 
-It is the share of the rate of square products on the same device, not of a data sheet's.
+The peak is the rate of square products measured on the same device, not a data sheet's.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ def _rate(device: torch.device, dtype: torch.dtype, size: int, repeats: int) -> 
         torch.mm(a, a, out=out)
     _wait(device)
     return 2 * size**3 * repeats / (time.perf_counter() - began)
+
+
+def peak_tokens_per_second(base: Base) -> float:
+    """Tokens a second of a training whose MFU is 1."""
+    return matmul_rate(base.device, base.dtype) / flop_per_token(base)
 
 
 def flop_per_token(base: Base) -> int:

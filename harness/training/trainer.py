@@ -17,7 +17,7 @@ from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.training.accumulate import accumulate
 from harness.training.memory_plan import PlanConstraints, plan_for
-from harness.training.mfu import flop_per_token, matmul_rate
+from harness.training.mfu import peak_tokens_per_second
 from harness.training.optimizers import make_optimizer
 from harness.training.schedule import learning_rate, steps_per_epoch, total_steps
 from harness.training.validation import Best, Validation, validate
@@ -108,9 +108,7 @@ class Trainer:
 
     def prepare(self) -> None:
         """Make what the plan needs, or a smaller one where memory runs out: before any step."""
-        # The share of the GEMM peak is told in tokens a second.
-        peak = matmul_rate(self.device, self.base.dtype)
-        self.peak_tokens_per_second = peak / flop_per_token(self.base)
+        self.peak_tokens_per_second = peak_tokens_per_second(self.base)
         self._within_memory(lambda: self.plan.prepare(self.base, self.adapter))
         self.say(self.plan.line())
 

@@ -22,7 +22,7 @@ MAX_NEW_TOKENS = 256
 _SYSTEM = "trained"
 
 
-class Answers:
+class ValidationAnswers:
     """Has the first `count` of `examples` answered greedily and keeps the answers in a journal.
 
     A row of it: step, id, prompt, text, rouge1, rougeL.
