@@ -104,7 +104,7 @@ def _said(value: Any) -> str:
 
 
 HEAD = (
-    f"{'model':<12}{'system':<37}{'tok/s':>8}{'min–max':>16}{'of limit':>10}{'peak GiB':>10}"
+    f"{'model':<12}{'system':<37}{'tok/s':>8}{'min–max':>16}{'MFU':>10}{'peak GiB':>10}"
     f"{'packed':>8}"
 )
 
@@ -117,7 +117,7 @@ def line(row: Mapping[str, Any]) -> str:
     peak = f"{row['peak_gib']:.1f}" if row["peak_gib"] is not None else "-"
     spread = f"{row['tokens_per_second_min']:,.0f}–{row['tokens_per_second_max']:,.0f}"
     return (
-        f"{head}{row['tokens_per_second']:>8,.0f}{spread:>16}{row['of_limit']:>10.3f}{peak:>10}"
+        f"{head}{row['tokens_per_second']:>8,.0f}{spread:>16}{row['mfu']:>10.3f}{peak:>10}"
         f"{row['packing_efficiency']:>8.2f}"
     )
 

@@ -1,7 +1,7 @@
 """`harness bench train`: our training loop beside TRL's SFTTrainer, on the same rows.
 
 Rates are real tokens a second by the wall, padding never counted: the median of several runs, with
-their spread. `of_limit` is MFU: 4 P FLOP a token over the GEMM peak, the rate of square products
+their spread. `mfu` is MFU: 4 P FLOP a token over the GEMM peak, the rate of square products
 measured in the same command.
 """
 
@@ -56,7 +56,7 @@ def variants(cuda: bool) -> list[tuple[str, PlanConstraints]]:
     rows = PlanConstraints(dense=False, row_tokens=2048)
     return [
         ("transformers' layers, rows of 2,048", PlanConstraints(fused=False, row_tokens=2048)),
-        ("+ step written out", replace(rows, checkpointing="always")),
+        ("+ fused step", replace(rows, checkpointing="always")),
         ("+ activations kept", replace(rows, checkpointing="never")),
         ("+ rows of 8,192", replace(rows, row_tokens=8192)),
         ("harness", PlanConstraints()),
@@ -86,7 +86,7 @@ def peers(cuda: bool) -> list[tuple[str, list[trl.Settings]]]:
     ]
 
 
-BLOCK_DIAGONAL = "trl-best, documents apart"
+BLOCK_DIAGONAL = "trl-best, block-diagonal"
 
 
 def bench_train(
@@ -168,7 +168,7 @@ def _limits(base: Base) -> dict[str, float]:
 def _with_shares(measured: dict[str, Any], common: Mapping[str, Any], base: Base) -> dict[str, Any]:
     """A row with what is `common` to a command's rows, and what share of its rates it reaches."""
     row = {**measured, **common}
-    for share, rate in (("of_limit", "matmul_tflops"), ("of_sustained", "sustained_tflops")):
+    for share, rate in (("mfu", "matmul_tflops"), ("mfu_of_sustained", "sustained_tflops")):
         if "tokens_per_second" in row and rate in row:
             row[share] = row["tokens_per_second"] * flop_per_token(base) / (row[rate] * 1e12)
     return row

@@ -32,7 +32,7 @@ from tests.support.tiny import base_of, tiny_model
 LORA = LoraSettings(r=4, lora_alpha=16.0)
 KEYS = {
     *("model", "system", "tokens_per_second", "tokens_per_second_min", "tokens_per_second_max"),
-    *("repeats", "steps", "of_limit", "peak_gib", "packing_efficiency"),
+    *("repeats", "steps", "mfu", "peak_gib", "packing_efficiency"),
 }
 
 
@@ -87,7 +87,7 @@ def test_both_systems_are_rows_of_one_file_that_grows(
         assert "tiny" in row["values"]
         assert row["repeats"] == 1
         assert row["tokens_per_second"] > 0
-        assert 0 < row["of_limit"] < 1
+        assert 0 < row["mfu"] < 1
         assert 0 < row["packing_efficiency"] <= 1
         assert row["peak_gib"] is None  # a CPU's memory is not the model's alone
     # Random weights, every token scored: nobody does better than a guess among 512 words.
@@ -167,7 +167,7 @@ def runs(*rates: float, clock: float = 1.0) -> list[dict[str, Any]]:
             "tokens_per_second": rate,
             "by_steps": clock * rate,
             "peak_gib": rate / 100,
-            "of_limit": 0.5,
+            "mfu": 0.5,
             "packing_efficiency": 1.0,
             "loss": 6.0,
         }
