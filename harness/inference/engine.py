@@ -85,44 +85,43 @@ class BatchedEngine:
         come again. Raises RunError when it does for one request alone.
         """
         signals.check()
+        if self.idle:
+            return Step()
+        going = [row.request for row in self._batch.rows] if self._batch else self._next()
         try:
             if self._batch is None:
-                requests = self._next()
-                if not requests:
-                    return Step()
-                self._use(requests[0].system)
-                self._batch = _Batch(self.base, requests)
+                self._use(going[0].system)
+                self._batch = _Batch(self.base, going)
             step = self._batch.step()
             if not self._batch.rows:
                 self._batch = None
         except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            self._halve(error)
-            return Step()
-        return step
+            self._batch = None
+            self._halve(going, error)
+        else:
+            return step
+        torch.cuda.empty_cache()  # the error is gone, and with it what its frames held
+        return Step()
 
     def _next(self) -> list[Request]:
         self._waiting.sort(key=_place)
-        system = self._waiting[0].system if self._waiting else ""
-        taken = [one for one in self._waiting if one.system == system][: self._batch_size]
-        ids = {id(one) for one in taken}
-        self._waiting = [one for one in self._waiting if id(one) not in ids]
-        self._taken = taken
-        return taken
+        system = self._waiting[0].system
+        mine = [request for request in self._waiting if request.system == system]
+        others = [request for request in self._waiting if request.system != system]
+        self._waiting = [*mine[self._batch_size :], *others]
+        return mine[: self._batch_size]
 
     def _use(self, system: str) -> None:
         for name, adapter in self._adapters.items():
             if adapter is not None:
                 adapter.switch(on=name == system)
 
-    def _halve(self, error: torch.OutOfMemoryError) -> None:
-        again = [row.request for row in self._batch.rows] if self._batch else self._taken
+    def _halve(self, again: list[Request], error: torch.OutOfMemoryError) -> None:
         if len(again) == 1:
             raise RunError(
                 f"generation runs out of memory on {self.base.device} for one prompt; "
                 "lower decoding.max_new_tokens, or use --quantization nf4."
             ) from error
-        self._batch = None
         self._batch_size = (len(again) + 1) // 2
         self.say(f"out of memory: {len(again)} prompts at a time become {self._batch_size}")
         self._waiting += again
