@@ -9,6 +9,7 @@ SECONDS ?= 240
 SEED ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .PHONY: run test slow lint check faults
 
@@ -16,13 +17,13 @@ run: $(VENV)/.run-ready
 	$(BIN)/python -m harness run
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(PYTEST) --dist loadgroup
 
 # Triton's interpreter must be chosen before anything else imports Triton.
 slow: $(VENV)/.test-ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'triton>=3.9'
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m slow --ignore tests/kernels
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist load -m slow tests/kernels
+	$(PYTEST) --dist loadgroup -m slow --ignore tests/kernels
+	$(PYTEST) --dist load -m slow tests/kernels
 
 check: $(VENV)/.run-ready
 	$(BIN)/python -m harness check

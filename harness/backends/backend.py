@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.config.schema import DecodingConfig
+from harness.host.progress import Tick
 from harness.records import Example, Generation, ReferenceLikelihood
 from harness.systems import System
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from harness.runs.context import Context
 
 Capability = Literal["log_likelihood"]
-Tick = Callable[[int], None]
 
 
 class Backend(Protocol):

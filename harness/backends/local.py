@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from harness.backends.backend import Capability, Tick
+from harness.backends.backend import Capability
 from harness.config.schema import DecodingConfig
 from harness.data.tokens import Codec
+from harness.host.progress import Tick
 from harness.inference.answering import answers
 from harness.inference.engine import BatchedEngine
 from harness.inference.log_likelihood import LogLikelihood

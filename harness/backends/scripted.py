@@ -14,10 +14,11 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from harness.backends.backend import Capability, Tick
+from harness.backends.backend import Capability
 from harness.config.schema import DecodingConfig
 from harness.errors import DataError
 from harness.host.paths import no_file
+from harness.host.progress import Tick
 from harness.host.text import one_line, quoted
 from harness.records import Example, FinishReason, Generation, ReferenceLikelihood
 from harness.runs.context import Context

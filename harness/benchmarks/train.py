@@ -1,7 +1,7 @@
 """`harness bench train`: our training loop beside TRL's SFTTrainer, on the same rows.
 
 Rates are real tokens a second by the wall, padding never counted: the median of several runs, with
-their spread. `mfu` is MFU: 4 P FLOP a token over the GEMM peak, the rate of square products
+their spread. `mfu` is 4 P FLOP a token over the GEMM peak, the rate of square products
 measured in the same command.
 """
 

@@ -20,6 +20,9 @@ from typing import Any, TextIO
 
 from harness.host.console import COLUMNS, clean, plainly, silence
 
+Tick = Callable[[int], None]
+"""Told of so many more units that are done."""
+
 QUIET = 1.0  # seconds; what is shorter leaves no line
 REDRAW = 0.1  # seconds between two states of a bar
 WINDOW = 60.0  # seconds over which the present rate is taken

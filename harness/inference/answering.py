@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from harness.config.schema import DecodingConfig
 from harness.data.tokens import Codec, prompt_room
+from harness.host.progress import Tick
 from harness.inference.engine import BatchedEngine
 from harness.inference.request import Completion, Request, Sampling
 from harness.records import Example, Generation
-
-Tick = Callable[[int], None]
 
 
 def answers(

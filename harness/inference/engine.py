@@ -214,12 +214,20 @@ def _generator(seed: int, identity: str) -> torch.Generator:
 def _choose(logits: Tensor, rows: Sequence[_Row]) -> Tensor:
     """Next token [B] of logits [B, V]: the likeliest, or one drawn from the top_p nucleus."""
     tokens = first_choice(logits)
-    for place, row in enumerate(rows):
-        sampling = row.request.sampling
-        if sampling.temperature > 0:
-            p = torch.softmax(logits[place].float().cpu() / sampling.temperature, -1)
-            falling, order = torch.sort(p, descending=True, stable=True)
-            p[order[torch.cumsum(falling, -1) - falling >= sampling.top_p]] = 0.0
-            # Drawn in the vocabulary's order: in that of p, rounding would exchange near equals.
-            tokens[place] = torch.multinomial(p, 1, generator=row.randomness)[0]
+    drawing = [n for n, row in enumerate(rows) if row.request.sampling.temperature > 0]
+    if drawing:
+        places = torch.tensor(drawing, device=logits.device)
+        held = logits[places].float().cpu()
+        drawn = [_draw(one, rows[n]) for n, one in zip(drawing, held, strict=True)]
+        tokens[places] = torch.cat(drawn).to(logits.device)
     return tokens
+
+
+def _draw(logits: Tensor, row: _Row) -> Tensor:
+    """A token [1] of logits [V]."""
+    sampling = row.request.sampling
+    p = torch.softmax(logits / sampling.temperature, -1)
+    falling, order = torch.sort(p, descending=True, stable=True)
+    p[order[torch.cumsum(falling, -1) - falling >= sampling.top_p]] = 0.0
+    # Drawn in the vocabulary's order: in that of p, rounding would exchange near equals.
+    return torch.multinomial(p, 1, generator=row.randomness)

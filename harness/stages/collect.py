@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends import backend_of
-from harness.backends.backend import Backend, Tick
+from harness.backends.backend import Backend
 from harness.host.files import write_jsonl
-from harness.host.progress import Progress
+from harness.host.progress import Progress, Tick
 from harness.host.signals import check
 from harness.records import Example, Generation, ReferenceLikelihood
 from harness.runs.context import Context

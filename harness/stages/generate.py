@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.backends import modules_of_model
-from harness.backends.backend import Backend, Tick
+from harness.backends.backend import Backend
+from harness.host.progress import Tick
 from harness.records import Example, Generation
 from harness.runs.context import Context
 from harness.runs.run import Run

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.backends.backend import Backend, Tick
+from harness.backends.backend import Backend
 from harness.host.files import write_jsonl
+from harness.host.progress import Tick
 from harness.records import Example, ReferenceLikelihood
 from harness.runs.context import Context
 from harness.runs.run import Run
