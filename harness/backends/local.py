@@ -9,7 +9,7 @@ from harness.config.schema import DecodingConfig
 from harness.data.tokens import Codec
 from harness.host.progress import Tick
 from harness.inference.answering import answers
-from harness.inference.engine import BatchedEngine
+from harness.inference.local import decoder_of, engine_of
 from harness.inference.log_likelihood import LogLikelihood
 from harness.inference.probe import batches
 from harness.models.adapter import Adapter
@@ -24,7 +24,7 @@ class LocalBackend:
     """Answers with the base of a run, and for systems that have it with the adapter it trained.
 
     max_length: tokens of a reference that are scored at most (prompt included).
-    batch_size: prompts decoded together; None: as many as are usual for the device.
+    slots: prompts answered together at most; None: as many as are of use on the device.
     """
 
     capabilities: frozenset[Capability] = frozenset(["log_likelihood"])
@@ -35,14 +35,18 @@ class LocalBackend:
         codec: Codec,
         max_length: int,
         say: Callable[[str], None],
-        batch_size: int | None = None,
+        slots: int | None = None,
     ) -> None:
         base = adapter.base
         adapters = {each.name: adapter if each.adapter else None for each in generating()}
+        decoder = decoder_of(base, adapter)
         self.adapter, self.codec = adapter, codec
-        self.engine = BatchedEngine(base, adapters, say, batch_size)
-        self._max_length = min(max_length, base.context)
-        self._likelihood: LogLikelihood | None = None
+        self.engine = engine_of(base, adapters, say, decoder, slots)
+        self._likelihood = LogLikelihood(adapter, codec, min(max_length, base.context), decoder)
+
+    def close(self) -> None:
+        """Take the adapter off the base."""
+        self.adapter.detach()
 
     def generate(
         self,
@@ -57,8 +61,6 @@ class LocalBackend:
     def log_likelihoods(
         self, system: System, examples: Sequence[Example], done: Collection[str]
     ) -> Iterator[ReferenceLikelihood]:
-        if self._likelihood is None:
-            self._likelihood = LogLikelihood(self.adapter, self.codec, self._max_length)
         return self._likelihood.of(examples, done, adapted=system.adapter)
 
     def written(self, text: str) -> str:
@@ -73,14 +75,20 @@ def make(context: Context) -> LocalBackend:
     """
     run, session = context.run, context.session
     folder = context.view.files.adapter
-    adapter = session.adapter_of(folder)
-    if adapter is None:
-        base = session.base(run)
-        adapter = Adapter.load(base, folder)
-        session.hold(folder, adapter)
-        adapter.check_live(base.codec(run.task.template).prompt_ids("probe"))
-    codec = adapter.base.codec(run.task.template)
-    return LocalBackend(adapter, codec, run.recipe.max_length, context.say)
+    held = session.answerer_of(folder)
+    if isinstance(held, LocalBackend):
+        return held
+    base = session.base(run)
+    adapter = Adapter.load(base, folder)
+    codec = base.codec(run.task.template)
+    try:
+        adapter.check_live(codec.prompt_ids("probe"))
+        backend = LocalBackend(adapter, codec, run.recipe.max_length, context.say)
+    except BaseException:
+        adapter.detach()
+        raise
+    session.hold(folder, backend)
+    return backend
 
 
 def prove(base: Base, say: Callable[[str], None]) -> None:

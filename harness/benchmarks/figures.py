@@ -1,4 +1,4 @@
-"""The figures of `bench train`: medians of runs with their spread, the file, the table."""
+"""The figures of `bench train` and `bench generate`: medians of runs with their spread, the file, the table."""
 
 from __future__ import annotations
 
@@ -45,14 +45,24 @@ def summed_up(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 class Figures:
-    """The rows in the file train.json of a folder, those of earlier commands among them.
+    """The rows in the file SUBJECT.json of a folder, those of earlier commands among them.
+
+    order: names of systems; the others stand as they came.
 
     A row replaces the one of the same model and system; the others stay. Rows of another card or
     other versions are never mixed in: `Figures` then raises UsageError, before any work.
     """
 
-    def __init__(self, folder: Path, card: str, versions: Mapping[str, str | None]) -> None:
-        self.path = folder / "train.json"
+    def __init__(
+        self,
+        folder: Path,
+        subject: str,
+        card: str,
+        versions: Mapping[str, str | None],
+        order: Sequence[str] = (),
+    ) -> None:
+        self.path = folder / f"{subject}.json"
+        self._order = list(order)
         self.result: dict[str, Any] = {"card": card, "versions": dict(versions), "rows": []}
         found = _read(self.path)
         if found is None:
@@ -65,12 +75,13 @@ class Figures:
                 )
         self.result["rows"] = found["rows"]
 
-    def add(self, row: dict[str, Any], systems: Sequence[str]) -> None:
-        """Put `row` in its place, which is that of its system in `systems`, and write the file."""
+    def add(self, row: dict[str, Any]) -> None:
+        """Put `row` in its place, and write the file."""
         key = (row["model"], row["system"])
         rows = [r for r in self.result["rows"] if (r["model"], r["system"]) != key] + [row]
         models = list(dict.fromkeys(r["model"] for r in rows))
-        rows.sort(key=lambda r: (models.index(r["model"]), systems.index(r["system"])))
+        known = {name: at for at, name in enumerate(self._order)}
+        rows.sort(key=lambda r: (models.index(r["model"]), known.get(r["system"], len(known))))
         self.result["rows"] = rows
         write_json(self.path, self.result)
 
@@ -92,7 +103,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise UsageError(
-        f"{path} is not a file of this version's bench train; give another folder with --out, or "
+        f"{path} is not a file of this version's bench; give another folder with --out, or "
         "remove the file."
     )
 

@@ -122,11 +122,11 @@ def bench_train(
         if not _is_real(name, weights, tiny):
             shape_of(name)
     asked = {label for label in every if any(fnmatchcase(label, p) for p in systems)}
-    figures = Figures(out, card(), {name: _version(name) for name in LIBRARIES})
+    figures = Figures(out, "train", card(), {name: library(name) for name in LIBRARIES}, ORDER)
     steps = steps or STEPS["cuda" if cuda else "cpu"]
     faults: list[str] = []
     for name in models:
-        base, real = _base(name, weights, tiny, say)
+        base, real = base_for(name, weights, tiny, say)
         samples, per_step = _rows(base, real, steps)
         common = {
             "command": command,
@@ -136,7 +136,7 @@ def bench_train(
 
         def add(system: str, measured: dict[str, Any], model: str = name) -> None:
             row = {"model": model, "system": system, **measured}
-            figures.add(row, ORDER)
+            figures.add(row)
             say(line(row))
             if "error" in row and "by_steps" in row:
                 faults.append(f"{model}, {system}: {row['error']}")
@@ -150,7 +150,7 @@ def bench_train(
                 measured = _theirs(base, samples, attempts, repeats)
                 add(label, _with_shares(measured, common, base))
         del base
-        _free()
+        free()
     return table(figures.result), faults
 
 
@@ -200,7 +200,7 @@ def _is_real(name: str, weights: Mapping[str, str], tiny: bool) -> bool:
     return not tiny and (name in weights or not needs_gpu)
 
 
-def _base(name: str, weights: Mapping[str, str], tiny: bool, say: Say) -> tuple[Base, bool]:
+def base_for(name: str, weights: Mapping[str, str], tiny: bool, say: Say) -> tuple[Base, bool]:
     """The model, and whether its values are real."""
     if not _is_real(name, weights, tiny):
         say(f"{name}: random values in {'tiny' if tiny else 'the true'} shapes")
@@ -244,7 +244,7 @@ def _ours(
     runs = []
     try:
         for _ in range(repeats):
-            _free()
+            free()
             runs.append(ours.run(base, samples, per_step, LORA, fixed))
     except (HarnessError, torch.OutOfMemoryError) as error:
         return {"error": str(error)}
@@ -263,7 +263,7 @@ def _theirs(
     first = base.device.type == "cuda" and attempts[0].packing != "bfd"
 
     def measure(how: trl.Settings) -> None:
-        _free()
+        free()
         made = trl.run(base, _given(samples, how, base), LORA, how, warm=2 if how.packing else 1)
         runs.setdefault(how, []).append({**made, "peak_gib": ours.peak(base.device)})
 
@@ -304,14 +304,16 @@ def card() -> str:
     return f"CPU, {torch.get_num_threads()} threads ({platform.machine()})"
 
 
-def _version(name: str) -> str | None:
+def library(name: str) -> str | None:
+    """Its version, where it is installed."""
     try:
         return version(name)
     except ImportError:
         return None
 
 
-def _free() -> None:
+def free() -> None:
+    """Give back what nothing holds."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

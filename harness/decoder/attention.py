@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -65,9 +65,21 @@ def _to_device(values: Any, device: torch.device) -> Tensor:
     return moved
 
 
+class Attends(Protocol):
+    """What the attention layers of one kind read beside queries, keys and values."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Any:
+        """out[:] = softmax(q k' / sqrt(K)) v over what each token may see, all [T, heads, K].
+
+        RoPE is applied to q and k in place first. Fewer key/value heads than query heads (GQA) are
+        shared by neighbours; one alone (MQA) is never copied. Returns what a gradient needs.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class AttentionInputs:
-    """What the attention layers of one kind read of a packed sequence of T tokens.
+    """Causal attention within each document of a packed sequence of T tokens, with a gradient.
 
     cos, sin: [T, K / 2] of RoPE, float32.
     """
@@ -76,6 +88,20 @@ class AttentionInputs:
     sin: Tensor
     mask: BlockDiagonalMask
 
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> Attention:
+        """As `Attends` has it."""
+        pointwise.rope(q, q, self.cos, self.sin)
+        pointwise.rope(k, k, self.cos, self.sin)
+        if self.mask.tiles is not None:
+            lse = _flash().forward(q, k, v, out, self.mask.tiles)
+            return Attention(self, q, k, v, out, lse=lse)
+        with torch.enable_grad():
+            q, k, v = (each.detach().requires_grad_() for each in (q, k, v))
+            heads = q.shape[1]
+            graph = _attend(q, repeat_kv(k, heads), repeat_kv(v, heads), self.mask)
+        pointwise.copy(graph.detach().flatten(1), out.flatten(1))
+        return Attention(self, q, k, v, out, graph=graph)
+
 
 @dataclass(slots=True)
 class Attention:
@@ -83,6 +109,7 @@ class Attention:
     and k after RoPE; out [T, H, K]. lse: log-sum-exp, of our kernel. graph: the result in
     autograd's graph, of another."""
 
+    inputs: AttentionInputs
     q: Tensor
     k: Tensor
     v: Tensor
@@ -90,46 +117,24 @@ class Attention:
     lse: Tensor | None = None
     graph: Tensor | None = None
 
-    def backward(
-        self, grad: Tensor, inputs: AttentionInputs, gq: Tensor, gk: Tensor, gv: Tensor
-    ) -> None:
+    def backward(self, grad: Tensor, gq: Tensor, gk: Tensor, gv: Tensor) -> None:
         """Where the gradient of the result is `grad` [T, H, K], those of what `attend` was given
         into gq, gk and gv."""
+        cos, sin, tiles = self.inputs.cos, self.inputs.sin, self.inputs.mask.tiles
         if self.lse is not None:
-            assert inputs.mask.tiles is not None
             _flash().backward(
-                self.q, self.k, self.v, self.out, self.lse, inputs.mask.tiles, grad,
-                inputs.cos, inputs.sin, gq, gk, gv,
-            )  # fmt: skip
+                self.q, self.k, self.v, self.out, self.lse, tiles, grad, cos, sin, gq, gk, gv
+            )
             return
         assert self.graph is not None
         found = torch.autograd.grad(self.graph, (self.q, self.k, self.v), grad)
-        pointwise.rope(found[0], gq, inputs.cos, inputs.sin, -1)
-        pointwise.rope(found[1], gk, inputs.cos, inputs.sin, -1)
+        pointwise.rope(found[0], gq, cos, sin, -1)
+        pointwise.rope(found[1], gk, cos, sin, -1)
         pointwise.copy(found[2].flatten(1), gv.flatten(1))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, inputs: AttentionInputs, out: Tensor) -> Attention:
-    """out[:] = softmax(q k' / sqrt(K)) v within each document, causal; all [T, heads, K].
-
-    RoPE is applied to q and k in place first. Fewer key/value heads than query heads (GQA) are
-    shared by neighbours; one alone (MQA) is never copied.
-    """
-    pointwise.rope(q, q, inputs.cos, inputs.sin)
-    pointwise.rope(k, k, inputs.cos, inputs.sin)
-    mask = inputs.mask
-    if mask.tiles is not None:
-        lse = _flash().forward(q, k, v, out, mask.tiles)
-        return Attention(q, k, v, out, lse=lse)
-    with torch.enable_grad():
-        q, k, v = (each.detach().requires_grad_() for each in (q, k, v))
-        heads = q.shape[1]
-        graph = _attend(q, _repeat_kv(k, heads), _repeat_kv(v, heads), mask)
-    pointwise.copy(graph.detach().flatten(1), out.flatten(1))
-    return Attention(q, k, v, out, graph=graph)
-
-
-def _repeat_kv(x: Tensor, heads: int) -> Tensor:
+def repeat_kv(x: Tensor, heads: int) -> Tensor:
+    """Key/value heads [T, G, K] as [T, heads, K], each shared by neighbours."""
     tokens, kv_heads, head_dim = x.shape
     if kv_heads == heads:
         return x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,12 +30,15 @@ def activations_per_token(config: Any) -> int:
     return elements
 
 
-def supports(base: Base, adapter: Adapter) -> bool:
-    """Whether `Decoder` computes the model with the adapter; transformers' layers do the others."""
+def supports(base: Base, adapter: Adapter | None) -> bool:
+    """Whether `Decoder` computes the model with the adapter, if there is one; transformers' layers
+    do the others."""
     config = base.model.config
-    lora = adapter.settings
-    plain = not lora.use_dora and lora.bias == "none" and base.quantization in ("nf4", "none")
-    plain = plain and not lora.modules_to_save and adapter.on_linears()
+    plain = base.quantization in ("nf4", "none")
+    if adapter is not None:
+        lora = adapter.settings
+        plain = plain and not lora.use_dora and lora.bias == "none"
+        plain = plain and not lora.modules_to_save and adapter.on_linears()
     family = FAMILIES.get(config.model_type)
     known = family is not None and family.supported(config)
     return bool(known and plain and plain_head(base) and _has_rope_kernel(base))
@@ -48,13 +52,13 @@ def _has_rope_kernel(base: Base) -> bool:
 
 
 class Decoder:
-    """The layers of `base` with `adapter` on it, without gradients.
+    """The layers of `base` with the adapter that is on it, if there is one, without gradients.
 
     dense: hold all weights dequantised, or dequantise them at each product. flash: attention by
     our kernel where it serves the heads, or by torch's.
     """
 
-    def __init__(self, base: Base, adapter: Adapter, dense: bool, flash: bool = True) -> None:
+    def __init__(self, base: Base, dense: bool, flash: bool = True) -> None:
         self.base = base
         self.flash = flash
         self.stack: Stack = FAMILIES[base.model.config.model_type].stack(base, dense)
@@ -64,25 +68,35 @@ class Decoder:
     @torch.no_grad()
     def refresh(self) -> None:
         """Take over the adapter's values as they are now: once before a step's sequences."""
+        if not self._views:
+            return
         values = torch._foreach_mul([p for p, _, _ in self._views], [f for _, _, f in self._views])
         for (_, view, _), value in zip(self._views, values, strict=True):
             view.copy_(value)
 
-    def switch(self, on: bool) -> None:
-        """Compute with the adapter's term, or without."""
-        for layer in self.layers:
-            for group in layer.linears:
-                group.enabled = on
-
     @torch.no_grad()
-    def states(self, samples: Sequence[TokenSample]) -> tuple[Tensor, Tensor]:
+    def states(
+        self, samples: Sequence[TokenSample], adapted: Sequence[bool] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Final hidden states [N, D] at the positions that predict the samples' scored tokens, and
-        those tokens [N]; no dropout."""
+        those tokens [N]; no dropout.
+
+        adapted: which of the samples see the adapter; None: all.
+        """
         packed, inputs = self.inputs(samples, -1)
+        if adapted is not None:
+            inputs = replace(inputs, gate=self._gate(packed, adapted))
         residual, delta = self.stack.embedding(packed.ids), None
         for layer in self.layers:
             residual, delta, _ = layer.forward(residual, delta, inputs)
         return self.final_states(residual, delta, packed.predict)[1], packed.labels
+
+    def _gate(self, packed: PackedSequence, adapted: Sequence[bool]) -> Tensor:
+        """A packed sequence's gate [T, 1]."""
+        lengths = torch.tensor(packed.seqlens)
+        spare = [False] * (len(lengths) - len(adapted))
+        gate = torch.tensor([*adapted, *spare]).repeat_interleave(lengths)
+        return gate[:, None].to(self.base.device, self.base.dtype)
 
     def inputs(
         self, samples: Sequence[TokenSample], dropout_seed: int

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.decoder.attention import Attention, attend
+from harness.decoder.attention import Attention
 from harness.decoder.layer import Layer, LayerInputs, Stack, side_by_side, stacked
 from harness.decoder.lora_linear import LoraGradients, LoraGroup
 from harness.kernels import pointwise
@@ -48,17 +48,17 @@ class FalconLayer(Layer):
     def forward(
         self, residual: Tensor, delta: Tensor | None, inputs: LayerInputs
     ) -> tuple[Tensor, Tensor, Activations]:
-        (tokens, width), seed = residual.shape, inputs.dropout_seed
+        (tokens, width), seed, gate = residual.shape, inputs.dropout_seed, inputs.gate
         x = self.into.input(tokens)
         residual = pointwise.norm(residual, delta, self.norm, x[:, :width])
-        y = self.into.forward(x, seed)
+        y = self.into.forward(x, seed, gate)
         z = self.back.input(tokens)
         out = z[:, :width].view(tokens, self.heads, self.head_dim)
         q, k, v = self._split_heads(y)
-        attention = attend(q, k, v, inputs.attention[self.kind], out)
+        attention = inputs.attention[self.kind].attend(q, k, v, out)
         pointwise.gelu(y[:, self.qkv :], z[:, width : self.back.inputs])
         saved = Activations(residual, x, y, attention, z)
-        return residual, self.back.forward(z, seed), saved
+        return residual, self.back.forward(z, seed, gate), saved
 
     def backward(
         self, grad: Tensor, saved: Activations, inputs: LayerInputs, into: LoraGradients
@@ -68,7 +68,7 @@ class FalconLayer(Layer):
         g_out, g_act = self.back.backward(g_back, saved.z, seed, into)
         gy = self.into.grad(tokens)
         g_out = g_out.view(tokens, self.heads, self.head_dim)
-        saved.attention.backward(g_out, inputs.attention[self.kind], *self._split_heads(gy))
+        saved.attention.backward(g_out, *self._split_heads(gy))
         pointwise.gelu_backward(g_act, saved.y[:, self.qkv :], gy[:, self.qkv : self.into.outputs])
         for gx in self.into.backward(gy, saved.x, seed, into, needs_input_grad=not self.first):
             pointwise.norm_backward(gx, saved.residual, self.norm, grad[:, :width])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.decoder.attention import Attention, attend
+from harness.decoder.attention import Attention
 from harness.decoder.layer import Layer, LayerInputs, stacked
 from harness.decoder.lora_linear import LoraGradients, LoraGroup, pitched
 from harness.kernels import pointwise
@@ -86,22 +86,23 @@ class GatedLayer(Layer):
     def forward(
         self, residual: Tensor, delta: Tensor | None, inputs: LayerInputs
     ) -> tuple[Tensor, Tensor, Activations]:
-        (tokens, width), seed, norms = residual.shape, inputs.dropout_seed, self.norms
+        (tokens, width), norms = residual.shape, self.norms
+        seed, adapted = inputs.dropout_seed, inputs.gate
         x = self.qkv.input(tokens)
         residual = pointwise.norm(residual, delta, norms.attn, x[:, :width])
-        q, k, v = self._split_heads(self.qkv.forward(x, seed))
+        q, k, v = self._split_heads(self.qkv.forward(x, seed, adapted))
         attn_out = self.o.input(tokens)
         out = attn_out[:, : self.o.inputs].view(tokens, self.heads, self.head_dim)
         normed_q, normed_k = _normed(q, norms.q), _normed(k, norms.k)
-        attention = attend(normed_q, normed_k, v, inputs.attention[self.kind], out)
-        o = self.o.forward(attn_out, seed)
+        attention = inputs.attention[self.kind].attend(normed_q, normed_k, v, out)
+        o = self.o.forward(attn_out, seed, adapted)
         x2 = self.gate_up.input(tokens)
         residual2 = pointwise.norm(residual, _normed(o, norms.post_attn), norms.mlp, x2[:, :width])
-        gate_up = self.gate_up.forward(x2, seed)
+        gate_up = self.gate_up.forward(x2, seed, adapted)
         gate, up = gate_up.chunk(2, -1)
         act = self.down.input(tokens)
         pointwise.glu(gate, up, act[:, : self.down.inputs], self.geglu)
-        down = self.down.forward(act, seed)
+        down = self.down.forward(act, seed, adapted)
         saved = Activations(
             residual, x, q, k, attention, attn_out, None if norms.post_attn is None else o,
             residual2, x2, gate_up, act, None if norms.post_mlp is None else down,
@@ -128,12 +129,11 @@ class GatedLayer(Layer):
         g_qkv = self.qkv.grad(tokens)
         gq, gk, gv = self._split_heads(g_qkv[:, : self.qkv.outputs])
         g_out = g_out.view(tokens, self.heads, self.head_dim)
-        attention = inputs.attention[self.kind]
         if norms.q is None or norms.k is None:
-            saved.attention.backward(g_out, attention, gq, gk, gv)
+            saved.attention.backward(g_out, gq, gk, gv)
         else:
             normed_gq, normed_gk = gq.new_empty(gq.shape), gk.new_empty(gk.shape)
-            saved.attention.backward(g_out, attention, normed_gq, normed_gk, gv)
+            saved.attention.backward(g_out, normed_gq, normed_gk, gv)
             pointwise.norm_backward(normed_gq, saved.q, norms.q, gq.zero_())
             pointwise.norm_backward(normed_gk, saved.k, norms.k, gk.zero_())
         for gx in self.qkv.backward(g_qkv, saved.x, seed, into, needs_input_grad=not self.first):

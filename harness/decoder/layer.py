@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from harness.decoder.attention import AttentionInputs
+from harness.decoder.attention import Attends
 from harness.decoder.lora_linear import LoraGradients, LoraGroup, LoraLinear, lora_linear
 from harness.kernels.pointwise import Norm
 
@@ -19,11 +19,13 @@ class LayerInputs:
     """What every layer reads of a packed sequence beside the residual stream.
 
     attention: by the layers' kind. dropout_seed: what LoRA's dropout is drawn from, the same
-    forward and backward; none is dropped where it is negative.
+    forward and backward; none is dropped where it is negative. gate: [T, 1], 1 for tokens that see
+    the adapter and 0 for those that see the bare base, or None: all see it.
     """
 
-    attention: dict[str, AttentionInputs]
+    attention: Mapping[str, Attends]
     dropout_seed: int
+    gate: Tensor | None = None
 
 
 class Layer(ABC):

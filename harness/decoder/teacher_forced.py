@@ -20,15 +20,19 @@ CHUNK_ELEMENTS = {"cuda": 1 << 25, "cpu": 1 << 24}
 
 @torch.no_grad()
 def token_scores(
-    base: Base, samples: Sequence[TokenSample], decoder: Decoder | None = None
+    base: Base,
+    samples: Sequence[TokenSample],
+    decoder: Decoder | None = None,
+    adapted: Sequence[bool] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """nll [N] in nats (float32) of the samples' scored tokens, and whether each was the model's
     first choice [N] (bool); the samples, one at least, are packed into one sequence.
 
-    decoder: the fused layers (refreshed); None for transformers' own.
+    decoder: the fused layers (refreshed); None for transformers' own. adapted: which of the samples
+    see the adapter, for the fused layers (None: all); transformers' see what is switched on.
     """
     if decoder is not None:
-        states, labels = decoder.states(samples)
+        states, labels = decoder.states(samples, adapted)
     else:
         packed = pack_samples(samples, base.device)
         states, labels = hidden_states(base, packed), packed.labels

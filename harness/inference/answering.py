@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterator, Sequence
 from harness.config.schema import DecodingConfig
 from harness.data.tokens import Codec, prompt_room
 from harness.host.progress import Tick
-from harness.inference.engine import BatchedEngine
+from harness.inference.engine import Engine
 from harness.inference.request import Completion, Request, Sampling
 from harness.records import Example, Generation
 
 
 def answers(
-    engine: BatchedEngine,
+    engine: Engine,
     codec: Codec,
     system: str,
     examples: Sequence[Example],
@@ -33,22 +33,26 @@ def answers(
     if cut := sum(short for _, short in prompts.values()):
         engine.say(f"{cut} of {len(prompts)} prompts are cut to {room} tokens, their last ones")
     sampling = Sampling(
-        decoding.max_new_tokens, decoding.temperature, decoding.top_p, decoding.seed, codec.ends
+        decoding.max_new_tokens,
+        decoding.temperature,
+        decoding.top_p,
+        seed=decoding.seed,
+        stop_token_ids=codec.ends,
     )
     requests = [Request(id, tuple(ids), sampling, system) for id, (ids, _) in prompts.items()]
-    for together in engine.shared(requests):
-        if any(request.id not in done for request in together):
-            for request in together:
-                engine.submit(request)
+    engine.reserve(requests)
+    # Long prompts first: their answers tend to be long, and what starts last should end soon.
+    for request in sorted(requests, key=lambda one: (-len(one.token_ids), one.id)):
+        if request.id not in done:
+            engine.submit(request)
     try:
         while not engine.idle:
             step = engine.step()
-            tick(sum(id not in done for id, _ in step.tokens))
+            tick(len(step.tokens))
             for completion in step.finished:
-                if completion.id not in done:
-                    tick(decoding.max_new_tokens - len(completion.token_ids))
-                    ids, short = prompts[completion.id]
-                    yield _generation(completion, codec, len(ids), short)
+                tick(decoding.max_new_tokens - len(completion.token_ids))
+                ids, short = prompts[completion.id]
+                yield _generation(completion, codec, len(ids), short)
     finally:
         engine.clear()
 

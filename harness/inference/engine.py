@@ -1,54 +1,66 @@
-"""Our engine: batches by length, left-padded, one key/value cache, rows dropped as they end."""
+"""The engine: requests in, tokens out. It decides which request is in which slot; a runner computes.
+
+Requests wait, are read into free slots (prefill), then get a token a step (decode) until they end;
+their slots go to the next ones at once, in the order in which they came.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from harness.errors import RunError, UsageError
 from harness.host import signals
-from harness.inference.kv_cache import keep_rows, last_states, roomy_cache
 from harness.inference.request import Completion, Request, Step
-from harness.models.adapter import Adapter
-from harness.models.head import first_choice, head_logits
+from harness.inference.runner import Runner
+from harness.inference.sampler import Choice
 from harness.models.load import Base
 from harness.records import FinishReason
 
 Say = Callable[[str], None]
 
+LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 384, 512, 768, 1024)
+"""Numbers of slots: the products of a step have one of few shapes."""
 
-class BatchedEngine:
-    """Answers requests with a loaded base and the adapters on it: `submit`, then `step` until
-    `idle`.
 
-    adapters:   what each system answers with; None: the bare base.
-    batch_size: prompts decoded together. All systems use the same, since the width of a batch
-                moves the last bits of bfloat16 products.
+class Engine:
+    """Answers requests with a loaded base and the systems on it: `submit`, then `step` until `idle`.
+
+    systems: names of what answers. slots: requests that are answered together at most; None: as
+    many as are of use on the device.
     """
 
     def __init__(
         self,
         base: Base,
-        adapters: Mapping[str, Adapter | None],
+        runner: Runner,
+        systems: Collection[str],
         say: Say,
-        batch_size: int | None = None,
+        slots: int | None = None,
     ) -> None:
-        self.base = base
-        self.say = say
-        self._adapters = dict(adapters)
-        usual = 32 if base.device.type == "cpu" else 64
-        self._batch_size = (batch_size or usual) if base.batches else 1
-        self._waiting: list[Request] = []
-        self._batch: _Batch | None = None
+        self.base, self.say = base, say
+        self.runner = runner
+        self._systems = list(systems)
+        self._most = slots or (128 if base.device.type == "cpu" else 512)
+        self._waiting: deque[Request] = deque()
+        self._rows: dict[int, _Row] = {}
+        self._reading: list[_Row] = []
+        self._launched: deque[tuple[Any, dict[int, _Row]]] = deque()
 
     @property
     def idle(self) -> bool:
         """Whether no request waits or is being answered."""
-        return self._batch is None and not self._waiting
+        return not (self._waiting or self._rows or self._reading)
+
+    @property
+    def slots(self) -> int:
+        """Requests that are answered together."""
+        return self.runner.slots
 
     def submit(self, request: Request) -> None:
         """Have a request answered by the steps to come.
@@ -56,8 +68,8 @@ class BatchedEngine:
         Raises UsageError where it has no token, names no system of this engine, or fills the
         context.
         """
-        if request.system not in self._adapters:
-            known = ", ".join(self._adapters)
+        if request.system not in self._systems:
+            known = ", ".join(self._systems)
             raise UsageError(f"there is no system {request.system!r}; there are {known}.")
         if not 0 < len(request.token_ids) < self.base.context:
             raise UsageError(
@@ -68,166 +80,245 @@ class BatchedEngine:
 
     def clear(self) -> None:
         """Forget every request that is not yet answered."""
-        self._waiting, self._batch = [], None
+        for slot in self._rows:
+            self.runner.stop(slot)
+        self._waiting.clear()
+        self._rows.clear()
+        self._reading.clear()
+        self._launched.clear()
 
-    def shared(self, requests: Iterable[Request]) -> list[list[Request]]:
-        """The requests in the sets that are computed together. The last bits of an answer may
-        depend on all of its set, so who repeats an answer submits the set whole."""
-        order = sorted(requests, key=_place)
-        size = self._batch_size
-        return [order[at : at + size] for at in range(0, len(order), size)]
+    def reserve(self, requests: Iterable[Request]) -> None:
+        """Have slots for as many of these requests as are answered together, whether or not they
+        are submitted.
+
+        The number of slots is that of a step's rows, which the last bits of its products may
+        depend on: who goes on with a part of the requests reserves for all of them.
+        """
+        lengths = [self._total(request) for request in requests]
+        longest = max(lengths, default=1)
+        count = min(len(lengths), self._most, self.runner.room(longest))
+        self._have(next((n for n in LADDER if n >= count), count), longest)
 
     @torch.inference_mode()
     def step(self) -> Step:
-        """Give each request that is being answered one token; the longest prompts go first.
+        """Read prompts into free slots, and give each request in a slot a token.
 
         When memory runs out, half as many go on together, from their beginning: their tokens
         come again. Raises RunError when it does for one request alone.
         """
         signals.check()
-        if self.idle:
-            return Step()
-        going = [row.request for row in self._batch.rows] if self._batch else self._next()
         try:
-            if self._batch is None:
-                self._use(going[0].system)
-                self._batch = _Batch(self.base, going)
-            step = self._batch.step()
-            if not self._batch.rows:
-                self._batch = None
+            return self._step()
         except torch.OutOfMemoryError as error:
-            self._batch = None
-            self._halve(going, error)
-        else:
-            return step
+            self._fewer(error)
         torch.cuda.empty_cache()  # the error is gone, and with it what its frames held
         return Step()
 
-    def _next(self) -> list[Request]:
-        self._waiting.sort(key=_place)
-        system = self._waiting[0].system
-        mine = [request for request in self._waiting if request.system == system]
-        others = [request for request in self._waiting if request.system != system]
-        self._waiting = [*mine[self._batch_size :], *others]
-        return mine[: self._batch_size]
+    def _step(self) -> Step:
+        self._admit()
+        if self._rows:
+            choice = Choice()
+            for row in self._rows.values():
+                choice |= row.choice
+            longest = max(row.length for row in self._rows.values())
+            rows = max(self._rows) + 1
+            launched = self.runner.launch(rows, longest, choice)
+            for row in self._rows.values():
+                row.length += 1
+            self._launched.append((launched, dict(self._rows)))
+        if len(self._launched) > (self.runner.lag if self._rows else 0):
+            return self._read(*self._launched.popleft())
+        return Step()
 
-    def _use(self, system: str) -> None:
-        for name, adapter in self._adapters.items():
-            if adapter is not None:
-                adapter.switch(on=name == system)
+    # --- prompts into slots --------------------------------------------------------------------
 
-    def _halve(self, again: list[Request], error: torch.OutOfMemoryError) -> None:
-        if len(again) == 1:
+    def _admit(self) -> None:
+        """Read prompts while there are slots for them."""
+        while self._waiting or self._reading:
+            if not self._reading:
+                self._seat()
+            if not self._worthwhile():
+                return
+            self._prefill()
+
+    def _seat(self) -> None:
+        """Give waiting requests the free slots."""
+        if not self.runner.slots or (not self._rows and self._longest() > self.runner.length):
+            self.reserve([*self._waiting])
+        taken = {*self._rows, *(row.slot for row in self._reading)}
+        free = [slot for slot in range(self.runner.slots) if slot not in taken]
+        going = next(iter(self._rows.values()), None)
+        system = going.request.system if going else None
+        later: list[Request] = []
+        while free and self._waiting:
+            request = self._waiting.popleft()
+            fits = self._total(request) <= self.runner.length
+            if not fits or not (self.runner.mixed or system in (None, request.system)):
+                later.append(request)
+                continue
+            system = request.system
+            self._reading.append(_Row(request, free.pop(0), self._limit(request)))
+        self._waiting.extendleft(reversed(later))
+
+    def _worthwhile(self) -> bool:
+        """Whether prompts are read now, while others wait for their next token: a chunk costs the
+        same whether it is full or not."""
+        if not self._reading:
+            return False
+        chunk = self.runner.chunk
+        if chunk is None or not self._rows:
+            return True
+        tokens = sum(len(row.request.token_ids) - 1 - row.read for row in self._reading)
+        return tokens >= chunk or len(self._reading) * 8 >= self.runner.slots
+
+    def _prefill(self) -> None:
+        """Read up to a chunk of the tokens of prompts; those that are read start."""
+        room = self.runner.chunk
+        parts, whole = [], []
+        for row in self._reading:
+            size = len(row.request.token_ids) - 1 - row.read
+            if room is not None:
+                size = min(size, room)
+                room -= size
+            if size:
+                parts.append((row.slot, row.request, row.read, row.read + size))
+                row.read += size
+            if row.read == len(row.request.token_ids) - 1:
+                whole.append(row)
+            if room == 0:
+                break
+        if parts:
+            self.runner.prefill(parts)
+        for row in whole:
+            self._reading.remove(row)
+            self._rows[row.slot] = row
+            self.runner.start(row.slot, row.request)
+            row.began = time.perf_counter()
+
+    # --- tokens out of slots -------------------------------------------------------------------
+
+    def _read(self, launched: Any, rows: dict[int, _Row]) -> Step:
+        chosen, logprobs = self.runner.read(launched)
+        tokens, finished = [], []
+        for slot, row in rows.items():
+            if row.ended:
+                continue
+            token, before = chosen[slot], len(row.generated)
+            reason = self._take(row, token)
+            if len(row.generated) > before:
+                tokens.append((row.request.id, token))
+                if logprobs is not None:
+                    row.logprobs.append(logprobs[slot])
+            if reason is not None:
+                row.ended = True
+                finished.append(row.completion(reason))
+                del self._rows[row.slot]
+                self.runner.stop(row.slot)
+        if finished and self.runner.dense:
+            self._close_up()
+        return Step(tuple(tokens), tuple(finished))
+
+    def _take(self, row: _Row, token: int) -> FinishReason | None:
+        """The next token of a row; why its answer ends with it, if it does."""
+        sampling = row.request.sampling
+        if token in sampling.stop_token_ids:
+            return "stop"
+        row.generated.append(token)
+        if sampling.stop and self._says(row, sampling.stop):
+            return "stop"
+        return "length" if len(row.generated) >= row.limit else None
+
+    def _says(self, row: _Row, stop: Collection[str]) -> bool:
+        """Whether one of the texts ends in the last token: each of its bytes is in a token of its
+        own at most."""
+        size = max(len(text.encode()) for text in stop) + 4
+        tail = self.base.tokenizer.decode(row.generated[-size:], clean_up_tokenization_spaces=False)
+        return any(text in tail for text in stop)
+
+    def _close_up(self) -> None:
+        """Move the last slots in use into the free ones before them."""
+        for slot in range(len(self._rows)):
+            if slot not in self._rows:
+                row = self._rows.pop(max(self._rows))
+                self.runner.move(row.slot, slot)
+                row.slot = slot
+                self._rows[slot] = row
+
+    # --- room ----------------------------------------------------------------------------------
+
+    def _have(self, slots: int, length: int) -> None:
+        """Slots of that length, at the least; where memory has no room, fewer of them."""
+        if slots <= self.runner.slots and length <= self.runner.length:
+            return
+        if self._rows or self._reading:
+            raise UsageError("the engine answers requests: reserve room for more when it is idle.")
+        slots, length = max(slots, self.runner.slots), max(length, self.runner.length)
+        while True:
+            try:
+                self.runner.reserve(slots, length)
+                return
+            except torch.OutOfMemoryError as error:
+                slots = self._smaller(slots, error)
+            torch.cuda.empty_cache()
+
+    def _fewer(self, error: torch.OutOfMemoryError) -> None:
+        again = [row.request for row in (*self._rows.values(), *self._reading)]
+        waiting = [*self._waiting]
+        length = self.runner.length
+        self.clear()
+        self._waiting.extend([*again, *waiting])
+        slots = self._smaller(max(len(again), 1), error)
+        self.runner.reserve(slots, length)
+
+    def _smaller(self, slots: int, error: torch.OutOfMemoryError) -> int:
+        if slots == 1:
+            self._waiting.clear()
             raise RunError(
                 f"generation runs out of memory on {self.base.device} for one prompt; "
                 "lower decoding.max_new_tokens, or use --quantization nf4."
             ) from error
-        self._batch_size = (len(again) + 1) // 2
-        self.say(f"out of memory: {len(again)} prompts at a time become {self._batch_size}")
-        self._waiting += again
+        fewer = (slots + 1) // 2
+        self.say(f"out of memory: {slots} prompts at a time become {fewer}")
+        self._most = fewer
+        return fewer
+
+    def _limit(self, request: Request) -> int:
+        """Tokens that its answer may have."""
+        return min(request.sampling.max_new_tokens, self.base.context - len(request.token_ids))
+
+    def _total(self, request: Request) -> int:
+        return len(request.token_ids) + self._limit(request)
+
+    def _longest(self) -> int:
+        return max((self._total(request) for request in self._waiting), default=0)
 
 
-def _place(request: Request) -> tuple[int, str]:
-    """Long prompts first, so that a batch's are of like length."""
-    return -len(request.token_ids), request.id
-
-
-@dataclass
+@dataclass(slots=True)
 class _Row:
-    """A request on its way. limit: tokens that its answer may have: what the context leaves beside
-    its prompt, whatever stands beside it in the batch."""
+    """A request in a slot.
 
-    request: Request
-    limit: int
-    randomness: torch.Generator
-    generated: list[int] = field(default_factory=list)
-
-    def take(self, token: int) -> FinishReason | None:
-        """The next token; why the answer ends with it, if it does."""
-        if token in self.request.sampling.stop_token_ids:
-            return "stop"
-        self.generated.append(token)
-        return "length" if len(self.generated) >= self.limit else None
-
-
-class _Batch:
-    """Requests of one system that are decoded together.
-
-    rows: those that have not ended. ids [B, t], mask [B, T], positions [B, t]: what the next
-    forward pass reads, the whole prompts at first, padded on the left.
+    limit: tokens that its answer may have, whatever stands beside it. read: tokens of its prompt
+    that are in the cache. length: positions that the cache will have after the steps launched so
+    far.
     """
 
-    def __init__(self, base: Base, requests: Sequence[Request]) -> None:
-        self._base = base
-        self.rows = [
-            _Row(
-                request,
-                min(request.sampling.max_new_tokens, base.context - len(request.token_ids)),
-                _generator(request.sampling.seed, request.id),
-            )
-            for request in requests
-        ]
-        width = max(len(request.token_ids) for request in requests)
-        # Masked by length, never by its id.
-        padding = [width - len(request.token_ids) for request in requests]
-        ids = [[0] * p + [*r.token_ids] for p, r in zip(padding, requests, strict=True)]
-        mask = (torch.arange(width)[None, :] >= torch.tensor(padding)[:, None]).long()
-        self._ids = torch.tensor(ids).to(base.device)
-        self._mask = mask.to(base.device)
-        self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
-        self._cache = roomy_cache(base.model.config, max(row.limit for row in self.rows))
+    request: Request
+    slot: int
+    limit: int
+    read: int = 0
+    length: int = 0
+    ended: bool = False
+    began: float = 0.0
+    generated: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    choice: Choice = field(init=False)
 
-    def step(self) -> Step:
-        """One token more for each row."""
-        states = last_states(self._base, self._ids, self._mask, self._positions, self._cache)
-        chosen = _choose(head_logits(self._base, states), self.rows)
-        going: list[int] = []
-        tokens, finished = [], []
-        for place, (row, token) in enumerate(zip(self.rows, chosen.tolist(), strict=True)):
-            reason = row.take(token)
-            if reason != "stop":
-                tokens.append((row.request.id, token))
-            if reason is None:
-                going.append(place)
-            else:
-                finished.append(Completion(row.request.id, tuple(row.generated), reason))
-        if len(going) < len(self.rows):
-            self.rows = [self.rows[place] for place in going]
-            if going:
-                places = torch.tensor(going, device=chosen.device)
-                chosen = chosen[places]
-                self._mask, self._positions = self._mask[places], self._positions[places]
-                keep_rows(self._cache, places)
-        if going:
-            self._ids = chosen[:, None]
-            self._mask = torch.cat([self._mask, self._mask.new_ones(len(going), 1)], dim=1)
-            self._positions = self._positions[:, -1:] + 1
-        return Step(tuple(tokens), tuple(finished))
+    def __post_init__(self) -> None:
+        self.choice = Choice.of(self.request)
+        self.length = len(self.request.token_ids)
 
-
-def _generator(seed: int, identity: str) -> torch.Generator:
-    """Randomness of one request, so that its answer does not depend on its neighbours."""
-    number = int.from_bytes(hashlib.sha256(f"{seed}-{identity}".encode()).digest()[:7], "big")
-    return torch.Generator().manual_seed(number)
-
-
-def _choose(logits: Tensor, rows: Sequence[_Row]) -> Tensor:
-    """Next token [B] of logits [B, V]: the likeliest, or one drawn from the top_p nucleus."""
-    tokens = first_choice(logits)
-    drawing = [n for n, row in enumerate(rows) if row.request.sampling.temperature > 0]
-    if drawing:
-        places = torch.tensor(drawing, device=logits.device)
-        held = logits[places].float().cpu()
-        drawn = [_draw(one, rows[n]) for n, one in zip(drawing, held, strict=True)]
-        tokens[places] = torch.cat(drawn).to(logits.device)
-    return tokens
-
-
-def _draw(logits: Tensor, row: _Row) -> Tensor:
-    """A token [1] of logits [V]."""
-    sampling = row.request.sampling
-    p = torch.softmax(logits / sampling.temperature, -1)
-    falling, order = torch.sort(p, descending=True, stable=True)
-    p[order[torch.cumsum(falling, -1) - falling >= sampling.top_p]] = 0.0
-    # Drawn in the vocabulary's order: in that of p, rounding would exchange near equals.
-    return torch.multinomial(p, 1, generator=row.randomness)
+    def completion(self, reason: FinishReason) -> Completion:
+        """The answer, which has ended."""
+        wanted = tuple(self.logprobs) if self.request.sampling.logprobs else ()
+        seconds = time.perf_counter() - self.began
+        return Completion(self.request.id, tuple(self.generated), reason, wanted, seconds)

@@ -46,12 +46,6 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
         return self.keys, self.values
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep these rows only."""
-        end = self.get_seq_length()
-        self._buffers = [buffer[indices] for buffer in self._buffers]
-        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
-
 
 def _with_room(old: Tensor, new: Tensor, filled: int, size: int) -> Tensor:
     batch, heads, _, width = new.shape
@@ -74,20 +68,12 @@ def roomy_cache(config: Any, room: int) -> Any:
     return cache
 
 
-def keep_rows(cache: Any, rows: Tensor) -> None:
-    """Keep these rows [B] of a batch only, in every layer of `cache`."""
-    for layer in cache.layers:
-        if isinstance(layer, RoomyLayer):
-            layer.batch_select_indices(rows)
-        elif hasattr(layer, "reorder_cache"):
-            layer.reorder_cache(rows)  # what beam search does, with fewer beams
-
-
 @torch.inference_mode()
-def last_states(base: Base, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+def last_states(base: Base, ids: Tensor, mask: Any, positions: Tensor, cache: Any) -> Tensor:
     """Hidden states [B, D] at the last of the positions [B, t] of ids [B, t].
 
-    mask: [B, T] over all positions so far, those in `cache` (or None) included.
+    mask: [B, T] over all positions so far, those in `cache` (or None) included; or what the model's
+    layers take in its place.
     """
     name = "past_key_values"
     if "cache_params" in signature(base.decoder.forward).parameters:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 import torch
 
 from harness.data.tokens import Codec, with_labels
-from harness.decoder.decoder import Decoder, supports
+from harness.decoder.decoder import Decoder
 from harness.decoder.packed import plan_packing, usual_row_tokens
 from harness.decoder.teacher_forced import token_scores
 from harness.host import signals
@@ -18,20 +18,16 @@ from harness.records import Example, ReferenceLikelihood
 class LogLikelihood:
     """Scores references with a loaded base, with its adapter as it stands now or without.
 
+    decoder: the fused layers, refreshed, where they compute the model; None: transformers' own.
     max_length: tokens of an example that are scored at most (prompt included).
     """
 
-    def __init__(self, adapter: Adapter, codec: Codec, max_length: int) -> None:
-        base = adapter.base
-        self.base, self.adapter, self.codec, self.max_length = base, adapter, codec, max_length
-        fused = supports(base, adapter)
-        self.row_tokens = usual_row_tokens(base, fused)
-        self.decoder: Decoder | None = None
-        if fused:
-            # Where dense weights would be a second copy on a card, it has no room to be sure of.
-            dense = base.quantization == "none" or base.device.type == "cpu"
-            self.decoder = Decoder(base, adapter, dense)
-            self.decoder.refresh()
+    def __init__(
+        self, adapter: Adapter, codec: Codec, max_length: int, decoder: Decoder | None
+    ) -> None:
+        self.base, self.adapter, self.codec = adapter.base, adapter, codec
+        self.max_length, self.decoder = max_length, decoder
+        self.row_tokens = usual_row_tokens(self.base, decoder is not None)
 
     def of(
         self, examples: Sequence[Example], done: Collection[str] = (), *, adapted: bool
@@ -49,9 +45,7 @@ class LogLikelihood:
                 continue
             signals.check()
             self.adapter.switch(adapted)
-            if self.decoder is not None:
-                self.decoder.switch(adapted)
-            nll, correct = token_scores(self.base, row, self.decoder)
+            nll, correct = token_scores(self.base, row, self.decoder, [adapted] * len(row))
             sizes = [sample.scored_tokens for sample in row]
             for sample, own, hits in zip(
                 row, torch.split(nll, sizes), torch.split(correct, sizes), strict=True

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from harness.errors import RunError
+from harness.inference.general import GeneralRunner
 from harness.inference.kv_cache import last_states, roomy_cache
+from harness.inference.request import Request, Sampling
 from harness.models.load import Base
 from harness.models.packing import FAILS, difference, tolerances
 
@@ -16,11 +18,11 @@ LENGTHS = (9, 5)
 
 
 def batches(base: Base) -> bool:
-    """Whether prompts of unlike length may be decoded together, the shorter padded on its left.
+    """Whether prompts of unlike length may be decoded together, from slots.
 
     Hidden states are compared after a prompt and one more token: with the key/value cache and
-    without, alone and in a batch of two. A model with state beside its keys and values may see the
-    padding. Raises RunError where the cache alone changes what the model says.
+    without, alone and in slots. A model with state beside its keys and values has no place for it
+    there. Raises RunError where the cache alone changes what the model says.
     """
     size = base.model.get_input_embeddings().weight.shape[0]
     draw = random.Random(1)
@@ -29,7 +31,7 @@ def batches(base: Base) -> bool:
     _, near = tolerances(base)
     try:
         whole = [_whole(base, [*prompt, more]) for prompt in prompts]
-        cached = [_cached(base, [prompt], more)[0] for prompt in prompts]
+        cached = [_cached(base, prompt, more) for prompt in prompts]
     except torch.OutOfMemoryError:
         raise
     except FAILS as error:
@@ -43,7 +45,7 @@ def batches(base: Base) -> bool:
             "answers could not be trusted; take another model."
         )
     try:
-        together = _cached(base, prompts, more)
+        together = _together(base, prompts, more)
     except torch.OutOfMemoryError:
         raise
     except FAILS:
@@ -58,18 +60,27 @@ def _whole(base: Base, ids: list[int]) -> Tensor:
     return last_states(base, torch.tensor([ids], device=base.device), mask, at, None)[0]
 
 
-def _cached(base: Base, prompts: list[list[int]], more: int) -> Tensor:
-    """States [B, D] after each prompt and the token `more`, by way of the cache."""
-    width = max(map(len, prompts))
-    padding = [width - len(prompt) for prompt in prompts]
-    rows = [[more] * p + prompt for p, prompt in zip(padding, prompts, strict=True)]
-    ids = torch.tensor(rows, device=base.device)
-    lead = torch.tensor(padding, device=base.device)[:, None]
-    mask = (torch.arange(width, device=base.device)[None] >= lead).long()
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+def _cached(base: Base, prompt: list[int], more: int) -> Tensor:
+    """State [D] after a prompt and the token `more`, by way of the cache."""
     cache = roomy_cache(base.model.config, 4)
-    last_states(base, ids, mask, positions, cache)
-    mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
-    return last_states(
-        base, ids.new_full((len(prompts), 1), more), mask, positions[:, -1:] + 1, cache
-    )
+    ids = torch.tensor([prompt], device=base.device)
+    mask = torch.ones(1, len(prompt) + 1, dtype=torch.long, device=base.device)
+    at = torch.arange(len(prompt) + 1, device=base.device)[None]
+    last_states(base, ids, mask[:, :-1], at[:, :-1], cache)
+    return last_states(base, ids.new_full((1, 1), more), mask, at[:, -1:], cache)[0]
+
+
+@torch.inference_mode()
+def _together(base: Base, prompts: list[list[int]], more: int) -> Tensor:
+    """States [B, D] after each prompt and the token `more`, from slots."""
+    before, base.batches = base.batches, True
+    try:
+        runner = GeneralRunner(base, {"": None})
+        runner.reserve(len(prompts), max(map(len, prompts)) + 1)
+        for slot, prompt in enumerate(prompts):
+            request = Request(str(slot), (*prompt, more), Sampling(1), "")
+            runner.prefill([(slot, request, 0, len(prompt))])
+            runner.start(slot, request)
+        return runner.states(len(prompts), max(map(len, prompts)) + 1)[0][: len(prompts)]
+    finally:
+        base.batches = before

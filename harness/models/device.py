@@ -46,6 +46,14 @@ def limit_memory(device: torch.device, limit: int | None) -> None:
         torch.cuda.set_per_process_memory_fraction(share, device)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that this process may still take: what its allocator keeps counts as free."""
+    free, total = torch.cuda.mem_get_info(device)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    limit = int(total * torch.cuda.get_per_process_memory_fraction(device))
+    return min(free + kept, limit - torch.cuda.memory_allocated(device))
+
+
 def peak_memory(device: torch.device) -> int:
     """Bytes: the most that the device (on a CPU: this process) has held so far."""
     if device.type == "cuda":

@@ -9,6 +9,9 @@ from harness.models.load import Base
 
 _BLOCK = 128
 
+_WORDS = 1024
+"""Words of a plain head that a CPU computes at a time."""
+
 
 def plain_head(base: Base) -> bool:
     """Whether logits are hidden states times a frozen matrix, and nothing else."""
@@ -48,3 +51,48 @@ def first_choice(logits: Tensor) -> Tensor:
     best = blocks.amax(-1).argmax(-1)
     within = blocks[torch.arange(rows), best].argmax(-1)
     return best * _BLOCK + within
+
+
+class Head:
+    """The output head of a loaded base, for hidden states [N, D].
+
+    On a CPU a plain head is computed a few thousand words at a time: a block's logits are looked
+    at while they are in the cache, and the weights are not copied.
+    """
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self._blocked = base.device.type == "cpu" and plain_head(base)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits [N, V]."""
+        if not self._blocked:
+            return head_logits(self.base, states)
+        return self._transposed(states).T
+
+    def first(self, states: Tensor) -> Tensor:
+        """The likeliest token [N], the first of equals."""
+        if not self._blocked:
+            return head_logits(self.base, states).argmax(-1)
+        size = self.base.head_weight.shape[0]
+        if size % _BLOCK:
+            return self._transposed(states).argmax(0)
+        tops = states.new_empty(size // _BLOCK, len(states), dtype=self.base.head_weight.dtype)
+        logits = self._transposed(states, tops)
+        best = tops.argmax(0)
+        rows = torch.arange(len(states))
+        within = logits.view(-1, _BLOCK, len(states))[best, :, rows].argmax(-1)
+        return best * _BLOCK + within
+
+    def _transposed(self, states: Tensor, tops: Tensor | None = None) -> Tensor:
+        """Logits [V, N]. tops: takes the largest of each _BLOCK of them [V / _BLOCK, N]."""
+        weight = self.base.head_weight
+        columns = states.to(weight.dtype).T
+        logits = weight.new_empty(len(weight), len(states))
+        for at in range(0, len(weight), _WORDS):
+            part = logits[at : at + _WORDS]
+            torch.mm(weight[at : at + _WORDS], columns, out=part)
+            if tops is not None:
+                of = slice(at // _BLOCK, at // _BLOCK + len(part) // _BLOCK)
+                torch.amax(part.view(-1, _BLOCK, len(states)), 1, out=tops[of])
+        return logits

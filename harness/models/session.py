@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.host.files import digest
 from harness.host.signals import check
 from harness.runs.run import Run
 
 if TYPE_CHECKING:
-    from harness.models.adapter import Adapter
     from harness.models.load import Base
 
 
+class Answerer(Protocol):
+    """What answers with the base and an adapter on it."""
+
+    def close(self) -> None:
+        """Take the adapter off the base."""
+        ...
+
+
 class Session:
-    """Holds one base, and at most one adapter on it.
+    """Holds one base, and at most one run's answerer on it.
 
     prove: called with each base that is loaded: refuses one whose answers could not be trusted.
     max_memory: bytes of a card to plan for. report_to: experiment trackers for trainings.
@@ -37,8 +44,8 @@ class Session:
         self.report_to = report_to
         self._base: Base | None = None
         self._weights = ""
-        self._adapter: Adapter | None = None
-        self._adapter_of: Path | None = None
+        self._answerer: Answerer | None = None
+        self._answerer_of: Path | None = None
 
     def base(self, run: Run) -> Base:
         """The base of `run`, without an adapter. Raises RunError, AdapterError, MissingError."""
@@ -75,19 +82,19 @@ class Session:
 
         targets_of(architecture(run.model.name, run.located.path), run.recipe.lora, run.model.name)
 
-    def adapter_of(self, folder: Path) -> Adapter | None:
-        """The adapter saved in `folder`, where that is the one on the base."""
-        return self._adapter if self._adapter_of == folder else None
+    def answerer_of(self, folder: Path) -> Answerer | None:
+        """What answers for the run in `folder`, where that is on the base."""
+        return self._answerer if self._answerer_of == folder else None
 
-    def hold(self, folder: Path, adapter: Adapter) -> None:
-        """Note that the adapter saved in `folder` is on the base."""
-        self._adapter, self._adapter_of = adapter, folder
+    def hold(self, folder: Path, answerer: Answerer) -> None:
+        """Note that what answers for the run in `folder` is on the base."""
+        self._answerer, self._answerer_of = answerer, folder
 
     def release(self) -> None:
         """Leave the base bare."""
-        if self._adapter is not None:
-            self._adapter.detach()
-            self._adapter, self._adapter_of = None, None
+        if self._answerer is not None:
+            self._answerer.close()
+            self._answerer, self._answerer_of = None, None
 
     def memory(self) -> dict[str, Any]:
         """Peak memory so far, in bytes, or nothing where no model was loaded."""

@@ -127,7 +127,8 @@ def train(context: Context) -> None:
         with journal, ExitStack() as stack:
             if answers is not None:
                 stack.callback(answers.close)
-            facts = fit(trainer, scratch / "checkpoints", log, resumed, answers, carry)
+            look = None if answers is None else lambda step: answers(step, trainer.plan.decoder)
+            facts = fit(trainer, scratch / "checkpoints", log, resumed, look, carry)
         live = adapter.check_live(list(samples[0].ids[: max(samples[0].prompt_tokens, 1)]))
         folder = context.view.files.adapter
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import fsum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.config.schema import DecodingConfig
 from harness.data.tokens import Codec
@@ -15,6 +15,9 @@ from harness.models.load import Base
 from harness.records import Example
 from harness.runs.journal import Journal
 from harness.scorers.text.rouge import rouge
+
+if TYPE_CHECKING:
+    from harness.decoder.decoder import Decoder
 
 MAX_NEW_TOKENS = 256
 """Of one answer at most: it is a look, not a measurement."""
@@ -38,9 +41,7 @@ class ValidationAnswers:
         journal: Path,
         say: Callable[[str], None],
     ) -> None:
-        from harness.inference.engine import BatchedEngine
-
-        self._engine = BatchedEngine(base, {_SYSTEM: adapter}, say)
+        self._base, self._adapter, self._say = base, adapter, say
         self._codec = codec
         self._examples = list(examples)
         shortest = min(decoding.max_new_tokens, MAX_NEW_TOKENS)
@@ -54,14 +55,20 @@ class ValidationAnswers:
         self._journal.read()  # damage is said, though nothing is lost by it
         self._journal.replace(self.rows)
 
-    def __call__(self, step: int) -> float | None:
-        """Answer with the adapter as it stands after `step`; the mean rougeL."""
-        from harness.inference.answering import answers
+    def __call__(self, step: int, decoder: Decoder | None) -> float | None:
+        """Answer with the adapter as it stands after `step`; the mean rougeL.
 
+        decoder: the fused layers that train it, refreshed, or None.
+        """
+        from harness.inference.answering import answers
+        from harness.inference.local import engine_of
+
+        # Made for each look, so that training has the memory of its slots in between.
+        engine = engine_of(self._base, {_SYSTEM: self._adapter}, self._say, decoder)
         found = {
             one.id: one.text
             for one in answers(
-                self._engine,
+                engine,
                 self._codec,
                 _SYSTEM,
                 self._examples,

@@ -83,21 +83,21 @@ class MemoryPlan:
         fitting = self.sizes.fewest_checkpointed(tokens, self.dense, self.room)
         return min(self.layers, (self.layers if fitting is None else fitting) + self.more)
 
-    def prepare(self, base: Base, adapter: Adapter) -> None:
+    def prepare(self, base: Base) -> None:
         """Make what the plan needs: its decoder, or checkpointing in transformers' layers."""
         if not self.fused:
             checkpoint_layers(base, self.checkpointed > 0)
             return
         self.decoder = None  # the last one's weights go before the next one's come
-        self.decoder = TrainableDecoder(base, adapter, self.dense, self.checkpointed_of, self.flash)
+        self.decoder = TrainableDecoder(base, self.dense, self.checkpointed_of, self.flash)
 
-    def shrink(self, base: Base, adapter: Adapter) -> bool:
+    def shrink(self, base: Base) -> bool:
         """Ask for less memory after it ran out; False when nothing smaller is left."""
         while self._less(base):
             self.decoder = None
             torch.cuda.empty_cache()
             try:
-                self.prepare(base, adapter)
+                self.prepare(base)
             except torch.OutOfMemoryError:
                 continue
             return True

@@ -12,7 +12,6 @@ from harness.data.tokens import TokenSample
 from harness.decoder.decoder import Decoder
 from harness.decoder.lora_linear import LoraGradients, pitched
 from harness.kernels import pointwise
-from harness.models.adapter import Adapter
 from harness.models.load import Base
 from harness.training.loss import fused_cross_entropy
 
@@ -27,12 +26,11 @@ class TrainableDecoder(Decoder):
     def __init__(
         self,
         base: Base,
-        adapter: Adapter,
         dense: bool,
         checkpointed: Callable[[int], int],
         flash: bool = True,
     ) -> None:
-        super().__init__(base, adapter, dense, flash)
+        super().__init__(base, dense, flash)
         self.checkpointed = checkpointed
         self._spare = max(layer.spare for layer in self.layers)
         self._gradients = LoraGradients()

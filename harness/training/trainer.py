@@ -109,7 +109,7 @@ class Trainer:
     def prepare(self) -> None:
         """Make what the plan needs, or a smaller one where memory runs out: before any step."""
         self.peak_tokens_per_second = peak_tokens_per_second(self.base)
-        self._within_memory(lambda: self.plan.prepare(self.base, self.adapter))
+        self._within_memory(lambda: self.plan.prepare(self.base))
         self.say(self.plan.line())
 
     def train_step(self, batch: Sequence[TokenSample]) -> PendingStep:
@@ -209,7 +209,7 @@ class Trainer:
             except torch.OutOfMemoryError:
                 pass  # until here its traceback holds all that the work had made
             self.optimizer.zero_grad(set_to_none=True)
-            if not self.plan.shrink(self.base, self.adapter):
+            if not self.plan.shrink(self.base):
                 raise RunError(
                     f"training {self.base.name} runs out of memory on {self.device} even at the "
                     "smallest rows; lower max_length, or use --quantization nf4."

@@ -135,7 +135,7 @@ def test_both_kernels_of_attention_are_rows_that_differ_in_nothing_else() -> Non
     base = base_of("llama")
     adapter = Adapter.attach(base, LORA, 0)
     plan = plan_for(base, adapter, [8], 8, rows[train.VARLEN])
-    plan.prepare(base, adapter)
+    plan.prepare(base)
     assert plan.decoder is not None
     assert not plan.decoder.flash
 

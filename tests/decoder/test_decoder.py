@@ -30,7 +30,7 @@ def test_a_packed_step_has_the_loss_and_gradients_of_its_documents(
     batch = samples([17, 40, 9, 26])
     total, grads = expected(base, adapter, batch, 0.01)
     got, mine = computed(
-        TrainableDecoder(base, adapter, dense, lambda tokens: checkpointed), adapter, batch, 0.01
+        TrainableDecoder(base, dense, lambda tokens: checkpointed), adapter, batch, 0.01
     )
     assert got == pytest.approx(float(total), rel=1e-5)
     assert worst(mine, grads) < 1e-5
@@ -44,7 +44,7 @@ def test_the_model_is_unharmed_by_sharing_its_weights(family: str) -> None:
         before = base.model(input_ids=ids).logits
         adapter = randomised(base, LoraSettings(r=4))
         tuned = base.model(input_ids=ids).logits
-        decoder = Decoder(base, adapter, True)
+        decoder = Decoder(base, True)
         decoder.refresh()
         assert torch.equal(base.model(input_ids=ids).logits, tuned)
         adapter.detach()
@@ -70,7 +70,7 @@ def test_losses_follow_the_rotary_scaling(family: str, scaling: dict[str, Any]) 
     base.model = fresh
     adapter = randomised(base, LoraSettings(r=4))
     batch = samples([33, 12, 60])
-    decoder = Decoder(base, adapter, True)
+    decoder = Decoder(base, True)
     decoder.refresh()
     nll, correct = token_scores(base, batch, decoder)
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_a_subset_of_modules_and_rslora(family: str) -> None:
     batch = samples([11, 30])
     total, grads = expected(base, adapter, batch, 1.0)
     got, mine = computed(
-        TrainableDecoder(base, adapter, True, lambda tokens: 0), adapter, batch, 1.0
+        TrainableDecoder(base, True, lambda tokens: 0), adapter, batch, 1.0
     )
     assert got == pytest.approx(float(total), rel=1e-5)
     assert worst(mine, grads) < 1e-5
@@ -116,7 +116,7 @@ def test_gradients_of_two_rows_add_up(family: str) -> None:
     adapter = randomised(base, LoraSettings(r=4))
     batch = samples([17, 40, 9])
     _, grads = expected(base, adapter, batch, 1.0)
-    decoder = TrainableDecoder(base, adapter, True, lambda tokens: 0)
+    decoder = TrainableDecoder(base, True, lambda tokens: 0)
     decoder.refresh()
     decoder.gradients(batch[:1], torch.tensor(1.0), dropout_seed=1)
     decoder.gradients(batch[1:], torch.tensor(1.0), dropout_seed=2)
@@ -130,7 +130,7 @@ def test_dropout_is_the_gradient_of_the_loss_it_gives(family: str, dense: bool) 
     base = base_of(family)
     adapter = randomised(base, LoraSettings(r=4, lora_dropout=0.3))
     batch = samples([17, 21])
-    decoder = TrainableDecoder(base, adapter, dense, lambda tokens: 1)
+    decoder = TrainableDecoder(base, dense, lambda tokens: 1)
 
     def loss(seed: int = 1) -> float:
         decoder.refresh()
@@ -156,7 +156,7 @@ def test_dropout_is_the_gradient_of_the_loss_it_gives(family: str, dense: bool) 
 def test_a_share_of_the_inputs_is_dropped() -> None:
     base = base_of("llama")
     adapter = randomised(base, LoraSettings(r=4, lora_dropout=0.25))
-    group = Decoder(base, adapter, True).layers[0].linears[0]
+    group = Decoder(base, True).layers[0].linears[0]
     masks = torch.stack([group._mask(group.linears[0], seed, 64) for seed in range(20)])
     assert (masks == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
     assert masks.mean().item() == pytest.approx(1.0, abs=0.02)

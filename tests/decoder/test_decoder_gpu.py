@@ -18,7 +18,6 @@ from harness.config.schema import LoraSettings
 from harness.decoder.attention import (
     AttentionInputs,
     BlockDiagonalMask,
-    attend,
     block_diagonal_mask,
 )
 from harness.decoder.decoder import Decoder
@@ -136,7 +135,7 @@ def attention(
     angles = 6 * torch.rand(tokens, size // 2, device="cuda", generator=draw)
     inputs = AttentionInputs(angles.cos(), angles.sin(), mask)
     out, back = torch.full_like(grad, torch.nan), torch.full_like(given, torch.nan)
-    attend(*given.split(split, 1), inputs, out).backward(grad, inputs, *back.split(split, 1))
+    inputs.attend(*given.split(split, 1), out).backward(grad, *back.split(split, 1))
     return [out, *back.split(split, 1)]
 
 
@@ -181,7 +180,7 @@ def test_the_half_precision_step_is_pefts(family: str, quantized: bool, dtype: t
     exact_total, exact = _in_float32(base, adapter, batch)
     theirs = worst(expected(base, adapter, batch, 0.01)[1], exact)
     for dense in (True, False) if quantized else (True,):
-        decoder = TrainableDecoder(base, adapter, dense, lambda tokens: 1)
+        decoder = TrainableDecoder(base, dense, lambda tokens: 1)
         decoder.refresh()
         total = decoder.gradients(batch, torch.tensor(0.01, device="cuda"), dropout_seed=1)
         found = [p.grad.clone() for p in adapter.parameters()]
@@ -212,7 +211,7 @@ def test_one_group_has_the_outputs_and_gradients_of_pefts_layer(dtype: torch.dty
     base.model.to(dtype).to("cuda")
     base = dataclasses.replace(base, device=torch.device("cuda:0"), dtype=dtype)
     adapter = randomised(base, LoraSettings(r=16, lora_alpha=64.0))
-    group = Decoder(base, adapter, True).layers[0].linears[3]
+    group = Decoder(base, True).layers[0].linears[3]
     layer = base.model.model.layers[0].mlp.down_proj
     for parameter, place, factor in group.views():
         place.copy_(parameter.data * factor)

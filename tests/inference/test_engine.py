@@ -42,7 +42,7 @@ def ignore(tokens: int) -> None:
 GREEDY = DecodingConfig(max_new_tokens=12)
 
 
-def backend(family: str, batch_size: int = 32, **settings: Any) -> LocalBackend:
+def backend(family: str, slots: int | None = None, **settings: Any) -> LocalBackend:
     """A backend over a tiny model whose adapter is random and strong."""
     base = base_of(family, **settings)
     adapter = Adapter.attach(base, LoraSettings(r=8, lora_alpha=64.0), seed=0)
@@ -51,7 +51,7 @@ def backend(family: str, batch_size: int = 32, **settings: Any) -> LocalBackend:
         for parameter in adapter.parameters():
             parameter.normal_(std=0.2)
     codec = Codec(base.tokenizer, TEMPLATE)
-    return LocalBackend(adapter, codec, 256, lambda line: None, batch_size)
+    return LocalBackend(adapter, codec, 256, lambda line: None, slots)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -105,7 +105,7 @@ def test_rows_end_at_end_of_text_and_the_rest_go_on() -> None:
 
 
 def test_what_is_done_is_not_said_again_and_changes_nothing() -> None:
-    made = backend("gemma3", batch_size=4)
+    made = backend("gemma3", slots=4)
     whole = {g.id: g for g in made.generate(TUNED, EXAMPLES, GREEDY, (), ignore)}
     rest = {g.id: g for g in made.generate(TUNED, EXAMPLES, GREEDY, {"0", "3", "4"}, ignore)}
     assert rest == {key: whole[key] for key in ("1", "2", "5")}
@@ -116,7 +116,7 @@ def test_what_is_done_is_not_said_again_and_changes_nothing() -> None:
 
 
 def test_progress_counts_every_token_that_an_answer_may_have() -> None:
-    made = backend("llama", batch_size=4)
+    made = backend("llama", slots=4)
     answers = {g.id: g for g in made.generate(TUNED, EXAMPLES, GREEDY, (), ignore)}
     first = made.engine.base.tokenizer(answers["0"].text, add_special_tokens=False)["input_ids"]
     made.codec.eos = first[2]
@@ -164,7 +164,7 @@ def test_out_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_requests_of_several_systems_and_settings_go_through_one_engine() -> None:
-    made = backend("llama", batch_size=2)
+    made = backend("llama", slots=2)
     ids = {e.id: tuple(made.codec.prompt_ids(e.prompt)) for e in EXAMPLES}
     greedy = Sampling(12, stop_token_ids=made.codec.ends)
     warm = replace(greedy, temperature=1.0, top_p=0.9, seed=1)

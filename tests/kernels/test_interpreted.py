@@ -17,7 +17,7 @@ import torch
 
 from harness.config.schema import LoraSettings
 from harness.decoder import attention, decoder
-from harness.decoder.attention import AttentionInputs, BlockDiagonalMask, attend
+from harness.decoder.attention import AttentionInputs, BlockDiagonalMask
 from harness.kernels import pointwise
 from harness.training.trainable_decoder import TrainableDecoder
 from tests.support.decoders import base_of, computed, expected, randomised, samples, worst
@@ -68,7 +68,7 @@ def test_a_step_by_kernels_has_the_loss_and_gradients_of_transformers_and_peft(
     adapter = randomised(base, LoraSettings(r=4, lora_alpha=16.0))
     batch = samples([17, 40, 9, 26])
     total, grads = expected(base, adapter, batch, 0.01)
-    decoder = TrainableDecoder(base, adapter, True, lambda tokens: 1)
+    decoder = TrainableDecoder(base, True, lambda tokens: 1)
     got, mine = computed(decoder, adapter, batch, 0.01)
     assert got == pytest.approx(float(total), rel=1e-5)
     assert worst(mine, grads) < 1e-5
@@ -93,9 +93,9 @@ def test_attention_by_tiles(
     for mask in (BlockDiagonalMask(lengths, None), tiles_of(flash, lengths)):
         inputs = AttentionInputs(angles.cos(), angles.sin(), mask)
         out, back = torch.full_like(grad, torch.nan), torch.full_like(given, torch.nan)
-        attended = attend(*given.clone().split(split, 1), inputs, out)
+        attended = inputs.attend(*given.clone().split(split, 1), out)
         assert (attended.lse is not None) == (mask.tiles is not None)
-        attended.backward(grad, inputs, *back.split(split, 1))
+        attended.backward(grad, *back.split(split, 1))
         found.append((out, back))
     for plain, ours in zip(*found, strict=True):
         assert float((plain - ours).norm() / plain.norm()) < 1e-6

@@ -1,0 +1,288 @@
+"""The fast way: the families of `harness.decoder` over static slots, all systems in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.decoder.decoder import Decoder
+from harness.decoder.layer import LayerInputs
+from harness.decoder.slots import (
+    EXTENT,
+    DecodeAttention,
+    Piece,
+    PrefillAttention,
+    SlotCache,
+    serves,
+    tiles_of,
+)
+from harness.host.machine import available_memory
+from harness.inference.graphs import ChunkGraph, StepGraphs
+from harness.inference.request import Request
+from harness.inference.sampler import Choice, Rows
+from harness.kernels import pointwise
+from harness.models.device import free_memory
+from harness.models.head import Head
+from harness.models.load import Base
+
+CHUNK = 512
+"""Tokens of prompts that a GPU reads at a time."""
+
+PIECES = 64
+"""Prompts, or parts of them, that are read at a time."""
+
+FEWEST = 16
+"""Rows of a step on a CPU at the least: with fewer its products are others, to the last bit."""
+
+
+def serves_slots(base: Base) -> bool:
+    """Whether a decoder that `harness.decoder.decoder.supports` can answer from slots."""
+    config = base.model.config
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kinds = config.rope_parameters or {}
+    nested = [value for value in kinds.values() if isinstance(value, dict)]
+    types = {each.get("rope_type") for each in nested or [kinds]}
+    # These rotate a token by how long its text is so far: no table holds that.
+    steady = not types & {"dynamic", "longrope"}
+    return steady and serves(size, base.device, base.dtype)
+
+
+class FusedRunner:
+    """Steps over static slots; see `harness.inference.runner.Runner`.
+
+    adapted: by system, whether it sees the adapter.
+
+    On a GPU a step is one captured graph for each `Choice`, and so is a chunk of prompts: shapes
+    and addresses are fixed, and rows without a request compute what nobody reads. On a CPU a step
+    has as many rows as there are requests, a multiple of FEWEST.
+    """
+
+    mixed = True
+
+    def __init__(self, base: Base, decoder: Decoder, adapted: Mapping[str, bool]) -> None:
+        self.base, self.decoder = base, decoder
+        self._adapted = dict(adapted)
+        self._cuda = base.device.type == "cuda"
+        self.dense = not self._cuda
+        self.lag = 1 if self._cuda else 0
+        self.chunk = CHUNK if self._cuda else None
+        self._head = Head(base)
+        self._state: _State | None = None
+        self._steps: StepGraphs | None = None
+        self._chunk: ChunkGraph | None = None
+
+    @property
+    def slots(self) -> int:
+        """As `Runner` has it."""
+        return self._state.slots if self._state else 0
+
+    @property
+    def length(self) -> int:
+        """As `Runner` has it."""
+        return self._state.cache.length if self._state else 0
+
+    def room(self, length: int) -> int:
+        """As `Runner` has it: nine tenths of what is free, a row's logits counted."""
+        vocabulary = self.base.head_weight.shape[0]
+        layers, heads, size = self._shape()
+        width = torch.empty(0, dtype=self.base.dtype).element_size()
+        each = 2 * layers * heads * size * (rounded(length, EXTENT) + 1) * width + 8 * vocabulary
+        if self._cuda:
+            held = 0 if self._state is None else self._state.cache.data.nbytes
+            free = free_memory(self.base.device) + held
+        else:
+            free = available_memory() or (1 << 32)
+        return max(1, int(0.9 * free / each))
+
+    def reserve(self, slots: int, length: int) -> None:
+        """As `Runner` has it."""
+        self._state = None  # the last one's memory goes before the next one's comes
+        if self._cuda:
+            torch.cuda.empty_cache()
+        self.decoder.refresh()
+        layers, heads, size = self._shape()
+        length, device, dtype = rounded(length, EXTENT), self.base.device, self.base.dtype
+        rows = slots if self._cuda else max(slots, FEWEST)
+        tables = {}
+        for kind in self.decoder.stack.windows:
+            places = torch.arange(length + 1, device=device)
+            rope = self.decoder.stack.rope(places[None], kind)
+            tables[kind] = [x[0, :, : x.shape[-1] // 2].float().contiguous() for x in rope]
+        self._steps = self._chunk = None
+        self._state = s = _State(
+            slots=slots,
+            cache=SlotCache(layers, rows, heads, length, size, device, dtype),
+            ropes=tables,
+            rows=Rows(rows, self.base.head_weight.shape[0], device),
+            token=torch.zeros(rows, dtype=torch.long, device=device),
+            place=torch.full((rows,), length, dtype=torch.long, device=device),
+            gate=torch.zeros(rows, 1, dtype=dtype, device=device),
+        )
+        if self._cuda:
+            self._steps = StepGraphs(
+                lambda choice: self._next(s, rows, 0, choice),
+                lambda: [s.token, s.place, *s.rows.state()],
+            )
+            self._chunk = ChunkGraph(lambda ids, gate, tiles: self._read(s, ids, gate, (), tiles))
+
+    # --- slots ---------------------------------------------------------------------------------
+
+    def start(self, slot: int, request: Request) -> None:
+        """As `Runner` has it."""
+        s = self._held()
+        s.token[slot] = request.token_ids[-1]
+        s.place[slot] = len(request.token_ids) - 1
+        s.gate[slot] = float(self._adapted[request.system])
+        s.rows.set(slot, request)
+
+    def stop(self, slot: int) -> None:
+        """As `Runner` has it."""
+        s = self._held()
+        s.place[slot] = s.cache.length
+
+    def move(self, source: int, target: int) -> None:
+        """As `Runner` has it."""
+        s = self._held()
+        s.cache.copy(source, target, int(s.place[source]))
+        for each in (s.token, s.place, s.gate):
+            each[target] = each[source]
+        s.rows.move(source, target)
+        self.stop(source)
+
+    # --- computing -----------------------------------------------------------------------------
+
+    def prefill(self, parts: Sequence[tuple[int, Request, int, int]]) -> None:
+        """As `Runner` has it."""
+        for at in range(0, len(parts), PIECES):
+            self._prefill(self._held(), parts[at : at + PIECES])
+
+    def _prefill(self, s: _State, parts: Sequence[tuple[int, Request, int, int]]) -> None:
+        ids: list[int] = []
+        slots: list[int] = []
+        places: list[int] = []
+        gates: list[float] = []
+        pieces = []
+        for slot, request, first, end in parts:
+            pieces.append(Piece(len(ids), len(ids) + end - first, slot, first))
+            ids += request.token_ids[first:end]
+            slots += [slot] * (end - first)
+            places += range(first, end)
+            gates += [float(self._adapted[request.system])] * (end - first)
+        spare = (self.chunk or max(FEWEST, len(ids))) - len(ids)
+        whole = torch.tensor(
+            [ids + [0] * spare, slots + [0] * spare, places + [s.cache.length] * spare]
+        )
+        gate = torch.tensor([*gates, *[0.0] * spare])[:, None].to(self.base.dtype)
+        if self._chunk is not None:
+            self._chunk.launch(whole, gate, tiles_of(pieces, CHUNK // 64 + PIECES))
+        else:
+            self._read(s, whole, gate, pieces)
+
+    def _read(
+        self,
+        s: _State,
+        whole: Tensor,
+        gate: Tensor,
+        pieces: Sequence[Piece] = (),
+        tiles: Tensor | None = None,
+    ) -> None:
+        """Keys and values of the tokens of a chunk. whole: their ids, slots and places [3, T]."""
+        ids, slot, place = whole.unbind(0)
+
+        def attention(index: int, kind: str, window: int | None) -> PrefillAttention:
+            cos, sin = (table[place] for table in s.ropes[kind])
+            keys, values = s.cache.data[index].unbind(0)
+            return PrefillAttention(cos, sin, keys, values, slot, place, window, pieces, tiles)
+
+        self._through(ids, gate, attention)
+
+    def launch(self, rows: int, longest: int, choice: Choice) -> Any:
+        """As `Runner` has it."""
+        s = self._held()
+        if self._steps is not None:
+            return self._steps.launch(choice)
+        rows = min(rounded(rows, FEWEST), s.cache.slots)
+        extent = min(rounded(longest, EXTENT), s.cache.length)
+        return self._next(s, rows, extent, choice)
+
+    def _next(
+        self, s: _State, rows: int, extent: int, choice: Choice
+    ) -> tuple[Tensor, Tensor | None]:
+        """The next token of the first `rows` slots, which becomes what they are asked next."""
+        place = s.place[:rows]
+
+        def attention(index: int, kind: str, window: int | None) -> DecodeAttention:
+            cos, sin = (table[place] for table in s.ropes[kind])
+            keys, values = s.cache.data[index].unbind(0)
+            return DecodeAttention(cos, sin, keys, values, place, window, extent)
+
+        residual, delta = self._through(s.token[:rows], s.gate[:rows], attention)
+        assert delta is not None
+        states = torch.empty_like(residual)
+        pointwise.norm(residual, delta, self.decoder.stack.norm, states)
+        if choice.plain:
+            tokens, logp = self._head.first(states), None
+        else:
+            tokens, logp = s.rows.choose(self._head.logits(states), place, choice)
+        s.token[:rows] = tokens
+        s.place[:rows] = (place + 1).clamp_(max=s.cache.length)
+        return tokens, logp
+
+    def _through(
+        self, ids: Tensor, gate: Tensor, attention: Callable[[int, str, int | None], Any]
+    ) -> tuple[Tensor, Tensor | None]:
+        """The residual stream [T, D] after all layers, as a sum of two."""
+        windows = self.decoder.stack.windows
+        # RoPE's rows are the same in all layers of a kind.
+        residual, delta = self.decoder.stack.embedding(ids), None
+        for index, layer in enumerate(self.decoder.layers):
+            inputs = LayerInputs(
+                {layer.kind: attention(index, layer.kind, windows[layer.kind])}, -1, gate
+            )
+            residual, delta, _ = layer.forward(residual, delta, inputs)
+        return residual, delta
+
+    def read(self, launched: Any) -> tuple[list[int], list[float] | None]:
+        """As `Runner` has it."""
+        if self._steps is not None:
+            return self._steps.read(launched)
+        tokens, logp = launched
+        return tokens.tolist(), None if logp is None else logp.tolist()
+
+    def _shape(self) -> tuple[int, int, int]:
+        """Layers, key/value heads, and the size of a head."""
+        config = self.base.model.config
+        multi_query = getattr(config, "multi_query", False)
+        heads = 1 if multi_query else config.num_key_value_heads
+        return len(self.decoder.layers), heads, self.decoder.stack.head_dim
+
+    def _held(self) -> _State:
+        assert self._state is not None, "reserve comes first"
+        return self._state
+
+
+@dataclass
+class _State:
+    """What stands on the device.
+
+    slots: those in use; on a CPU the cache has FEWEST at the least. ropes: cos and sin [length + 1, K / 2] by kind of attention. token, place [slots]: what each
+    slot is asked next, and where it stands; place is `length` where a slot is free. gate: [slots,
+    1], as in `LayerInputs`.
+    """
+
+    slots: int
+    cache: SlotCache
+    ropes: dict[str, list[Tensor]]
+    rows: Rows
+    token: Tensor
+    place: Tensor
+    gate: Tensor
+
+
+def rounded(number: int, multiple: int) -> int:
+    """The multiple of `multiple` that `number` fits into."""
+    return -(-number // multiple) * multiple
