@@ -10,6 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
@@ -117,9 +119,7 @@ class Engine:
     def _step(self) -> Step:
         self._admit()
         if self._rows:
-            choice = Choice()
-            for row in self._rows.values():
-                choice |= row.choice
+            choice = reduce(or_, {row.choice for row in self._rows.values()})
             longest = max(row.length for row in self._rows.values())
             rows = max(self._rows) + 1
             launched = self.runner.launch(rows, longest, choice)
