@@ -31,7 +31,7 @@ from harness.models.load import Base
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 SLOTS = {"cuda": (64, 256, 512, 1024), "cpu": (128,)}
 BATCHES = {"cuda": (64, 256), "cpu": (8, 32, 64)}
-NEW = {"cuda": (128, 384), "cpu": (40, 120)}
+NEW = {"cuda": (64, 192), "cpu": (40, 120)}
 """Tokens of an answer: drawn evenly between these, the same for all that are measured."""
 PEERS_NEW = 64
 COMPARED = 32
@@ -77,7 +77,7 @@ def bench_generate(
         decoder = decoder_of(base, adapter)
         for n in slots or SLOTS[kind]:
             free()
-            measured = _ours(base, adapter, decoder, _prompts(base, real, 2 * n), n, repeats)
+            measured = _ours(base, adapter, decoder, _prompts(base, real, _count(base, n)), n, repeats)
             if best and "tokens_per_second" in measured:
                 measured["of_generate"] = measured["tokens_per_second"] / best
             add(f"harness, {n} slots", {**measured, **common})
@@ -85,6 +85,12 @@ def bench_generate(
         del base, adapter, decoder
         free()
     return table(figures.result)
+
+
+def _count(base: Base, slots: int) -> int:
+    """Requests of a run: so many that slots are refilled often, and the last answers' empty slots
+    weigh little."""
+    return slots if base.device.type == "cpu" else max(4 * slots, 512)
 
 
 def _noisy(base: Base) -> Adapter:
@@ -151,7 +157,7 @@ def _ours(
     slots: int,
     repeats: int,
 ) -> dict[str, Any]:
-    """The engine, half of its requests of either system, twice as many requests as slots."""
+    """The engine, half of its requests of either system."""
     systems = {"base": None, "tuned": adapter}
     low, high = NEW[base.device.type]
     draw = random.Random(1)

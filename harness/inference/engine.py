@@ -26,7 +26,7 @@ from harness.records import FinishReason
 
 Say = Callable[[str], None]
 
-LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 384, 512, 768, 1024)
+LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 320, 384, 512, 768, 1024)
 """Numbers of slots: the products of a step have one of few shapes."""
 
 
@@ -98,8 +98,9 @@ class Engine:
         """
         lengths = [self._total(request) for request in requests]
         longest = max(lengths, default=1)
-        count = min(len(lengths), self._most, self.runner.room(longest))
-        self._have(next((n for n in LADDER if n >= count), count), longest)
+        room = min(self._most, self.runner.room(longest))
+        choices = sorted({n for n in (*LADDER, self._most) if n <= room})
+        self._have(next((n for n in choices if n >= len(lengths)), choices[-1]), longest)
 
     @torch.inference_mode()
     def step(self) -> Step:
@@ -135,19 +136,19 @@ class Engine:
     def _admit(self) -> None:
         """Read prompts while there are slots for them."""
         while self._waiting or self._reading:
-            if not self._reading:
-                self._seat()
+            self._seat()
             if not self._worthwhile():
                 return
             self._prefill()
 
     def _seat(self) -> None:
         """Give waiting requests the free slots."""
-        if not self.runner.slots or (not self._rows and self._longest() > self.runner.length):
+        idle = not self._rows and not self._reading
+        if not self.runner.slots or (idle and self._longest() > self.runner.length):
             self.reserve([*self._waiting])
         taken = {*self._rows, *(row.slot for row in self._reading)}
         free = [slot for slot in range(self.runner.slots) if slot not in taken]
-        going = next(iter(self._rows.values()), None)
+        going = next(iter((*self._rows.values(), *self._reading)), None)
         system = going.request.system if going else None
         later: list[Request] = []
         while free and self._waiting:

@@ -90,7 +90,7 @@ class FusedRunner:
         vocabulary = self.base.head_weight.shape[0]
         layers, heads, size = self._shape()
         width = torch.empty(0, dtype=self.base.dtype).element_size()
-        each = 2 * layers * heads * size * (rounded(length, EXTENT) + 1) * width + 8 * vocabulary
+        each = 2 * layers * heads * size * (self._rounded(length) + 1) * width + 8 * vocabulary
         if self._cuda:
             held = 0 if self._state is None else self._state.cache.data.nbytes
             free = free_memory(self.base.device) + held
@@ -105,7 +105,7 @@ class FusedRunner:
             torch.cuda.empty_cache()
         self.decoder.refresh()
         layers, heads, size = self._shape()
-        length, device, dtype = rounded(length, EXTENT), self.base.device, self.base.dtype
+        length, device, dtype = self._rounded(length), self.base.device, self.base.dtype
         rows = slots if self._cuda else max(slots, FEWEST)
         tables = {}
         for kind in self.decoder.stack.windows:
@@ -134,15 +134,16 @@ class FusedRunner:
     def start(self, slot: int, request: Request) -> None:
         """As `Runner` has it."""
         s = self._held()
-        s.token[slot] = request.token_ids[-1]
-        s.place[slot] = len(request.token_ids) - 1
-        s.gate[slot] = float(self._adapted[request.system])
+        # Filled, not assigned: on a GPU the host would wait for all that was launched.
+        s.token[slot].fill_(request.token_ids[-1])
+        s.place[slot].fill_(len(request.token_ids) - 1)
+        s.gate[slot].fill_(float(self._adapted[request.system]))
         s.rows.set(slot, request)
 
     def stop(self, slot: int) -> None:
         """As `Runner` has it."""
         s = self._held()
-        s.place[slot] = s.cache.length
+        s.place[slot].fill_(s.cache.length)
 
     def move(self, source: int, target: int) -> None:
         """As `Runner` has it."""
@@ -194,10 +195,10 @@ class FusedRunner:
         ids, slot, place = whole.unbind(0)
 
         def attention(index: int, kind: str, window: int | None) -> PrefillAttention:
-            cos, sin = (table[place] for table in s.ropes[kind])
             keys, values = s.cache.data[index].unbind(0)
-            return PrefillAttention(cos, sin, keys, values, slot, place, window, pieces, tiles)
+            return PrefillAttention(*ropes[kind], keys, values, slot, place, window, pieces, tiles)
 
+        ropes = s.ropes_at(place)
         self._through(ids, gate, attention)
 
     def launch(self, rows: int, longest: int, choice: Choice) -> Any:
@@ -216,10 +217,10 @@ class FusedRunner:
         place = s.place[:rows]
 
         def attention(index: int, kind: str, window: int | None) -> DecodeAttention:
-            cos, sin = (table[place] for table in s.ropes[kind])
             keys, values = s.cache.data[index].unbind(0)
-            return DecodeAttention(cos, sin, keys, values, place, window, extent)
+            return DecodeAttention(*ropes[kind], keys, values, place, window, extent)
 
+        ropes = s.ropes_at(place)
         residual, delta = self._through(s.token[:rows], s.gate[:rows], attention)
         assert delta is not None
         states = torch.empty_like(residual)
@@ -237,7 +238,6 @@ class FusedRunner:
     ) -> tuple[Tensor, Tensor | None]:
         """The residual stream [T, D] after all layers, as a sum of two."""
         windows = self.decoder.stack.windows
-        # RoPE's rows are the same in all layers of a kind.
         residual, delta = self.decoder.stack.embedding(ids), None
         for index, layer in enumerate(self.decoder.layers):
             inputs = LayerInputs(
@@ -252,6 +252,9 @@ class FusedRunner:
             return self._steps.read(launched)
         tokens, logp = launched
         return tokens.tolist(), None if logp is None else logp.tolist()
+
+    def _rounded(self, length: int) -> int:
+        return rounded(length, 64 if self._cuda else EXTENT)
 
     def _shape(self) -> tuple[int, int, int]:
         """Layers, key/value heads, and the size of a head."""
@@ -281,6 +284,10 @@ class _State:
     token: Tensor
     place: Tensor
     gate: Tensor
+
+    def ropes_at(self, place: Tensor) -> dict[str, list[Tensor]]:
+        """cos and sin [T, K / 2] at places [T], by kind of attention."""
+        return {kind: [table[place] for table in tables] for kind, tables in self.ropes.items()}
 
 
 def rounded(number: int, multiple: int) -> int:

@@ -66,8 +66,11 @@ class Rows:
             return  # as every row is from the beginning
         self._touched = True
         s = request.sampling
-        self._whole[row] = torch.tensor([key(s.seed, request.id), s.top_k])
-        self._real[row] = torch.tensor([s.temperature, s.top_p, s.min_p, s.repetition_penalty])
+        # Filled, not assigned: on a GPU the host would wait for all that was launched.
+        for at, whole in enumerate((key(s.seed, request.id), s.top_k)):
+            self._whole[row, at].fill_(whole)
+        for at, real in enumerate((s.temperature, s.top_p, s.min_p, s.repetition_penalty)):
+            self._real[row, at].fill_(real)
         if s.repetition_penalty != 1.0 and self._seen is None:
             shape = len(self._whole), self._vocabulary
             self._seen = torch.zeros(shape, dtype=torch.bool, device=self._whole.device)

@@ -107,7 +107,7 @@ def test_answers_are_the_same_in_any_company(family: str) -> None:
     if family == "gemma3":
         pytest.skip("the tiny gemma's heads are of no size that the kernels are made for")
     base.model.to("cuda", torch.bfloat16)
-    base.device, base.dtype = torch.device("cuda"), torch.bfloat16
+    base.device, base.dtype = torch.device("cuda", 0), torch.bfloat16
     adapter = randomised(base, LoraSettings(r=8))
     draw = random.Random(0)
     greedy = Sampling(24, stop_token_ids=frozenset([0]))
