@@ -1,4 +1,4 @@
-"""The figures of `bench train` and `bench generate`: medians of runs with their spread, the file, the table."""
+"""The figures of benchmarks of models: medians of runs with their spread, the file, the table."""
 
 from __future__ import annotations
 

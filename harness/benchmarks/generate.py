@@ -77,7 +77,9 @@ def bench_generate(
         decoder = decoder_of(base, adapter)
         for n in slots or SLOTS[kind]:
             free()
-            measured = _ours(base, adapter, decoder, _prompts(base, real, _count(base, n)), n, repeats)
+            measured = _ours(
+                base, adapter, decoder, _prompts(base, real, _count(base, n)), n, repeats
+            )
             if best and "tokens_per_second" in measured:
                 measured["of_generate"] = measured["tokens_per_second"] / best
             add(f"harness, {n} slots", {**measured, **common})

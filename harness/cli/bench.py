@@ -1,4 +1,4 @@
-"""`harness bench`: the time of the scorers, of training or of answers, beside other libraries."""
+"""`harness bench`: the time of scorers, of training or of answers, beside other libraries."""
 
 from __future__ import annotations
 

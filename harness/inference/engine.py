@@ -1,4 +1,4 @@
-"""The engine: requests in, tokens out. It decides which request is in which slot; a runner computes.
+"""The engine: requests in, tokens out. It decides who is in which slot; a runner computes.
 
 Requests wait, are read into free slots (prefill), then get a token a step (decode) until they end;
 their slots go to the next ones at once, in the order in which they came.
@@ -31,7 +31,7 @@ LADDER = (1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 320, 384, 512, 768, 1024)
 
 
 class Engine:
-    """Answers requests with a loaded base and the systems on it: `submit`, then `step` until `idle`.
+    """Answers requests with a loaded base and its systems: `submit`, then `step` until `idle`.
 
     systems: names of what answers. slots: requests that are answered together at most; None: as
     many as are of use on the device.
@@ -163,11 +163,11 @@ class Engine:
 
     def _worthwhile(self) -> bool:
         """Whether prompts are read now, while others wait for their next token: a chunk costs the
-        same whether it is full or not."""
+        same whether it is full or not. Those that are the last to come do not wait for more."""
         if not self._reading:
             return False
         chunk = self.runner.chunk
-        if chunk is None or not self._rows:
+        if chunk is None or not self._rows or not self._waiting:
             return True
         tokens = sum(len(row.request.token_ids) - 1 - row.read for row in self._reading)
         return tokens >= chunk or len(self._reading) * 8 >= self.runner.slots

@@ -272,9 +272,9 @@ class FusedRunner:
 class _State:
     """What stands on the device.
 
-    slots: those in use; on a CPU the cache has FEWEST at the least. ropes: cos and sin [length + 1, K / 2] by kind of attention. token, place [slots]: what each
-    slot is asked next, and where it stands; place is `length` where a slot is free. gate: [slots,
-    1], as in `LayerInputs`.
+    slots: those in use; on a CPU the cache has FEWEST at the least. ropes: cos and sin [length + 1,
+    K / 2] by kind of attention. token, place [slots]: what each slot is asked next, and where it
+    stands; place is `length` where a slot is free. gate: [slots, 1], as in `LayerInputs`.
     """
 
     slots: int

@@ -68,7 +68,7 @@ def test_losses_follow_the_rotary_scaling(family: str, scaling: dict[str, Any]) 
     fresh = type(base.model)(config).eval().requires_grad_(False)
     fresh.load_state_dict(base.model.state_dict())
     base.model = fresh
-    adapter = randomised(base, LoraSettings(r=4))
+    randomised(base, LoraSettings(r=4))
     batch = samples([33, 12, 60])
     decoder = Decoder(base, True)
     decoder.refresh()
@@ -155,7 +155,7 @@ def test_dropout_is_the_gradient_of_the_loss_it_gives(family: str, dense: bool) 
 
 def test_a_share_of_the_inputs_is_dropped() -> None:
     base = base_of("llama")
-    adapter = randomised(base, LoraSettings(r=4, lora_dropout=0.25))
+    randomised(base, LoraSettings(r=4, lora_dropout=0.25))
     group = Decoder(base, True).layers[0].linears[0]
     masks = torch.stack([group._mask(group.linears[0], seed, 64) for seed in range(20)])
     assert (masks == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
