@@ -80,6 +80,7 @@ class Engine:
             )
         self._waiting.append(request)
 
+    @torch.inference_mode()
     def clear(self) -> None:
         """Forget every request that is not yet answered."""
         for slot in self._rows:
@@ -89,6 +90,7 @@ class Engine:
         self._reading.clear()
         self._launched.clear()
 
+    @torch.inference_mode()
     def reserve(self, requests: Iterable[Request]) -> None:
         """Have slots for as many of these requests as are answered together, whether or not they
         are submitted.

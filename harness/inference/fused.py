@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.decoder.decoder import Decoder
 from harness.decoder.layer import LayerInputs
+from harness.decoder.lora_linear import FEW_ROWS
 from harness.decoder.slots import (
     EXTENT,
     DecodeAttention,
@@ -158,8 +159,19 @@ class FusedRunner:
 
     def prefill(self, parts: Sequence[tuple[int, Request, int, int]]) -> None:
         """As `Runner` has it."""
-        for at in range(0, len(parts), PIECES):
-            self._prefill(self._held(), parts[at : at + PIECES])
+        s = self._held()
+        if self._cuda:
+            for at in range(0, len(parts), PIECES):
+                self._prefill(s, parts[at : at + PIECES])
+            return
+        # What a CPU multiplies in another way, many rows, is one prompt alone.
+        group: list[tuple[int, Request, int, int]] = []
+        for part in parts:
+            if group and sum(end - first for _, _, first, end in (*group, part)) > FEW_ROWS:
+                self._prefill(s, group)
+                group = []
+            group.append(part)
+        self._prefill(s, group)
 
     def _prefill(self, s: _State, parts: Sequence[tuple[int, Request, int, int]]) -> None:
         ids: list[int] = []
@@ -223,7 +235,7 @@ class FusedRunner:
         ropes = s.ropes_at(place)
         residual, delta = self._through(s.token[:rows], s.gate[:rows], attention)
         assert delta is not None
-        states = torch.empty_like(residual)
+        states = residual.new_empty(residual.shape)
         pointwise.norm(residual, delta, self.decoder.stack.norm, states)
         if choice.plain:
             tokens, logp = self._head.first(states), None

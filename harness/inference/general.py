@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -69,6 +70,12 @@ class GeneralRunner:
         self._cache = DynamicCache(config=config)
         self._layers = [_SlotLayer(rows, self.length) for _ in range(config.num_hidden_layers)]
         self._cache.layers = list(self._layers)
+        rehearsed = roomy_cache(self.base.model.config, 1)
+        if self.base.batches and not all(isinstance(x, DynamicLayer) for x in rehearsed.layers):
+            ids = torch.zeros(1, 2, dtype=torch.long, device=device)
+            at = torch.arange(2, device=device)[None]
+            last_states(self.base, ids, torch.ones_like(ids), at, rehearsed)
+            self._make_states(rehearsed)
 
     # --- slots ---------------------------------------------------------------------------------
 
@@ -83,9 +90,31 @@ class GeneralRunner:
             last_states(self.base, ids, torch.ones_like(ids), at, cache)
             if self.base.batches:
                 for layer, filled in zip(self._layers, cache.layers, strict=True):
-                    layer.fill(slot, filled.keys[0], filled.values[0])
+                    if isinstance(filled, DynamicLayer):
+                        layer.fill(slot, filled.keys[0], filled.values[0])
+                self._keep_states(slot, cache)
             else:
                 self._one = cache
+
+    def _make_states(self, like: Any) -> None:
+        """Layers without keys and values (a convolution, linear attention) carry states along a
+        row: one row for each slot, in every step."""
+        self.dense = False
+        for index, layer in enumerate(like.layers):
+            if not isinstance(layer, DynamicLayer):
+                self._cache.layers[index] = deepcopy(layer)
+                for states in _states_of(self._cache.layers[index]):
+                    for name, value in states.items():
+                        states[name] = value.new_zeros(len(self._token), *value.shape[1:])
+
+    def _keep_states(self, slot: int, filled: Any = None) -> None:
+        """The states of a prompt's cache become the slot's; without one, those of no token."""
+        for index, layer in enumerate(self._cache.layers):
+            if isinstance(layer, DynamicLayer):
+                continue
+            for at, states in enumerate(_states_of(layer)):
+                for name, value in states.items():
+                    value[slot] = 0 if filled is None else _states_of(filled.layers[index])[at][name][0]
 
     def start(self, slot: int, request: Request) -> None:
         """As `Runner` has it."""
@@ -93,7 +122,11 @@ class GeneralRunner:
         self._token[slot] = request.token_ids[-1]
         self._place[slot] = len(request.token_ids) - 1
         self._rows.set(slot, request)
-        if not self.base.batches and len(request.token_ids) == 1:
+        if len(request.token_ids) > 1:
+            return
+        if self.base.batches:
+            self._keep_states(slot)
+        else:
             self._one = roomy_cache(self.base.model.config, request.sampling.max_new_tokens + 1)
 
     def stop(self, slot: int) -> None:
@@ -170,6 +203,15 @@ class GeneralRunner:
             return seen[:, None, None]
         added = torch.zeros(seen.shape, dtype=self.base.dtype, device=seen.device)
         return added.masked_fill(~seen, torch.finfo(self.base.dtype).min)[:, None, None]
+
+
+def _states_of(layer: Any) -> list[dict[Any, Tensor]]:
+    """The tensors [B, ...] of a layer that carries states."""
+    every = (layer.conv_states, layer.recurrent_states)
+    for states in every:
+        for name in [name for name, value in states.items() if value is None]:
+            del states[name]
+    return list(every)
 
 
 class _SlotLayer(DynamicLayer):  # type: ignore[misc]

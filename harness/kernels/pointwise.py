@@ -73,8 +73,12 @@ def norm_backward(grad: Tensor, x: Tensor, norm: Norm, into: Tensor) -> None:
 
 
 def _unit(x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """The normalised rows of x in float32, and what they were multiplied by [T, 1]."""
-    value = x.float()
+    """The normalised rows of x in float32, and what they were multiplied by [T, 1].
+
+    Row by row, also where x is a transposed view: torch would sum several rows side by side, and
+    in another order for another number of them.
+    """
+    value = x.float().contiguous()
     if norm.bias is not None:
         value = value - value.mean(-1, keepdim=True)
     scale = torch.rsqrt(value.square().mean(-1, keepdim=True) + norm.eps)

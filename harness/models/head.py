@@ -68,7 +68,8 @@ class Head:
         """Logits [N, V]."""
         if not self._blocked:
             return head_logits(self.base, states)
-        return self._transposed(states).T
+        # Row by row: what is summed over words must not depend on how many rows there are.
+        return self._transposed(states).T.contiguous()
 
     def first(self, states: Tensor) -> Tensor:
         """The likeliest token [N], the first of equals."""

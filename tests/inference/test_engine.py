@@ -16,7 +16,7 @@ from harness.backends.scripted import ScriptedBackend
 from harness.config.schema import DecodingConfig, LoraSettings
 from harness.data.tokens import Codec
 from harness.errors import AdapterError, DataError, RunError, UsageError
-from harness.inference import engine
+from harness.inference.fused import FusedRunner
 from harness.inference.request import Request, Sampling, Step
 from harness.models.adapter import Adapter
 from harness.records import Example
@@ -142,22 +142,22 @@ def test_sampling_is_seeded_for_each_prompt() -> None:
 def test_out_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     made = backend("llama")
     whole = {g.id: g for g in made.generate(BASE, EXAMPLES, GREEDY, (), ignore)}
-    real = engine._Batch.step
+    real = FusedRunner.launch
     said: list[str] = []
 
-    def short(batch: engine._Batch) -> Step:
-        if len(batch.rows) > 2:
+    def short(runner: FusedRunner, rows: int, *args: Any) -> Any:
+        if rows > 2:
             raise torch.OutOfMemoryError
-        return real(batch)
+        return real(runner, rows, *args)
 
-    def none(batch: engine._Batch) -> Step:
+    def none(*args: Any) -> Any:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(engine._Batch, "step", short)
+    monkeypatch.setattr(FusedRunner, "launch", short)
     made.engine.say = said.append
     assert {g.id: g for g in made.generate(BASE, EXAMPLES, GREEDY, (), ignore)} == whole
     assert said[0] == "out of memory: 6 prompts at a time become 3"
-    monkeypatch.setattr(engine._Batch, "step", none)
+    monkeypatch.setattr(FusedRunner, "launch", none)
     with pytest.raises(RunError, match="for one prompt"):
         list(made.generate(BASE, EXAMPLES, GREEDY, (), ignore))
     assert made.engine.idle  # nothing of it is left for the next answers

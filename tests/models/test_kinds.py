@@ -14,6 +14,7 @@ from harness.decoder.packed import plan_packing
 from harness.decoder.teacher_forced import token_scores
 from harness.errors import AdapterError, MissingError, RunError, UsageError
 from harness.inference import probe
+from harness.inference.general import GeneralRunner
 from harness.models import packing
 from harness.models.adapter import Adapter, targets_of
 from harness.models.coverage import weights_of
@@ -159,24 +160,10 @@ def test_models_that_attend_only_share_rows_and_batches() -> None:
 
 def test_a_cache_that_forgets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     base = base_of("llama")
-    real = probe.last_states
+    real = GeneralRunner._mask
+    # As if a token saw what stands in its slot behind it.
     monkeypatch.setattr(
-        probe,
-        "last_states",
-        lambda b, ids, mask, at, cache: real(b, ids, mask, at, cache) + (ids.shape[1] == 1),
-    )
-    with pytest.raises(RunError, match="with its cache of earlier tokens"):
-        probe.batches(base)
-
-
-def test_padding_that_shows_has_prompts_answered_one_by_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    base = base_of("llama")
-    real = probe.last_states
-    # As if the padding on the left were seen.
-    monkeypatch.setattr(
-        probe, "last_states", lambda b, ids, mask, *rest: real(b, ids, mask * 0 + 1, *rest)
+        GeneralRunner, "_mask", lambda runner, place, extent: real(runner, place + 1, extent)
     )
     assert not probe.batches(base)
 
