@@ -14,6 +14,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from harness.data.prompt import render
@@ -117,6 +118,13 @@ class Codec:
     def prompt_within(self, prompt: str, room: int) -> tuple[list[int], bool]:
         """`prompt_ids`, at most `room` of them, and whether some were cut (see `within`)."""
         return within(self.prompt_ids(prompt), room, self.tokenizer.bos_token_id)
+
+    @cached_property
+    def lead(self) -> tuple[int, ...]:
+        """Ids that prompts begin with: what is before the prompt in the template. A prompt whose
+        first characters merge with it may begin otherwise."""
+        found = [self.prompt_ids(text) for text in ("a", "0", "<p>", "Write", "中")]
+        return tuple(same[0] for same in takewhile(lambda c: len({*c}) == 1, zip(*found, strict=False)))
 
     def completion_ids(self, text: str) -> list[int]:
         """Ids of an answer, all of it text, then end-of-text."""

@@ -40,6 +40,7 @@ def answers(
         stop_token_ids=codec.ends,
     )
     requests = [Request(id, tuple(ids), sampling, system) for id, (ids, _) in prompts.items()]
+    engine.share(codec.lead)
     engine.reserve(requests)
     # Long prompts first: their answers tend to be long, and what starts last should end soon.
     for request in sorted(requests, key=lambda one: (-len(one.token_ids), one.id)):

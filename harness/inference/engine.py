@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
@@ -53,6 +53,8 @@ class Engine:
         self._rows: dict[int, _Row] = {}
         self._reading: list[_Row] = []
         self._launched: deque[tuple[Any, dict[int, _Row]]] = deque()
+        self._prefix: tuple[int, ...] = ()
+        self._stale = False
 
     @property
     def idle(self) -> bool:
@@ -89,6 +91,14 @@ class Engine:
         self._rows.clear()
         self._reading.clear()
         self._launched.clear()
+
+    def share(self, prefix: Sequence[int]) -> None:
+        """Read these tokens once, of all prompts that begin with them, from the next time on that
+        room is reserved. What they are is a part of the engine's settings: an answer's last bits
+        may depend on it."""
+        if tuple(prefix) != self._prefix:
+            self._prefix = tuple(prefix)
+            self._stale = True
 
     @torch.inference_mode()
     def reserve(self, requests: Iterable[Request]) -> None:
@@ -160,7 +170,9 @@ class Engine:
                 later.append(request)
                 continue
             system = request.system
-            self._reading.append(_Row(request, free.pop(0), self._limit(request)))
+            row = _Row(request, free.pop(0), self._limit(request))
+            row.read = self.runner.begin(row.slot, request)
+            self._reading.append(row)
         self._waiting.extendleft(reversed(later))
 
     def _worthwhile(self) -> bool:
@@ -251,14 +263,14 @@ class Engine:
 
     def _have(self, slots: int, length: int) -> None:
         """Slots of that length, at the least; where memory has no room, fewer of them."""
-        if slots <= self.runner.slots and length <= self.runner.length:
+        if slots <= self.runner.slots and length <= self.runner.length and not self._stale:
             return
         if self._rows or self._reading:
             raise UsageError("the engine answers requests: reserve room for more when it is idle.")
         slots, length = max(slots, self.runner.slots), max(length, self.runner.length)
         while True:
             try:
-                self.runner.reserve(slots, length)
+                self._make(slots, length)
                 return
             except torch.OutOfMemoryError as error:
                 slots = self._smaller(slots, error)
@@ -270,8 +282,12 @@ class Engine:
         length = self.runner.length
         self.clear()
         self._waiting.extend([*again, *waiting])
-        slots = self._smaller(max(len(again), 1), error)
+        self._make(self._smaller(max(len(again), 1), error), length)
+
+    def _make(self, slots: int, length: int) -> None:
         self.runner.reserve(slots, length)
+        self.runner.share(self._prefix)
+        self._stale = False
 
     def _smaller(self, slots: int, error: torch.OutOfMemoryError) -> int:
         if slots == 1:

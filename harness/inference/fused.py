@@ -116,7 +116,7 @@ class FusedRunner:
         self._steps = self._chunk = None
         self._state = s = _State(
             slots=slots,
-            cache=SlotCache(layers, rows, heads, length, size, device, dtype),
+            cache=SlotCache(layers, rows + 2, heads, length, size, device, dtype),
             ropes=tables,
             rows=Rows(rows, self.base.head_weight.shape[0], device),
             token=torch.zeros(rows, dtype=torch.long, device=device),
@@ -131,6 +131,23 @@ class FusedRunner:
             self._chunk = ChunkGraph(lambda ids, gate, tiles: self._read(s, ids, gate, (), tiles))
 
     # --- slots ---------------------------------------------------------------------------------
+
+    def share(self, prefix: tuple[int, ...]) -> None:
+        """As `Runner` has it: what is read stands in two slots beyond those of requests."""
+        s = self._held()
+        s.prefix = prefix if len(prefix) < s.cache.length else ()
+        for at in range(0, len(s.prefix), CHUNK):
+            for adapted in {*self._adapted.values()}:
+                end = min(at + CHUNK, len(s.prefix))
+                self._prefill(s, [(s.home(adapted), s.prefix, adapted, at, end)])
+
+    def begin(self, slot: int, request: Request) -> int:
+        """As `Runner` has it."""
+        s, size = self._held(), len(self._held().prefix)
+        if not size or len(request.token_ids) <= size or request.token_ids[:size] != s.prefix:
+            return 0
+        s.cache.copy(s.home(self._adapted[request.system]), slot, size)
+        return size
 
     def start(self, slot: int, request: Request) -> None:
         """As `Runner` has it."""
@@ -160,31 +177,35 @@ class FusedRunner:
     def prefill(self, parts: Sequence[tuple[int, Request, int, int]]) -> None:
         """As `Runner` has it."""
         s = self._held()
+        pieces = [
+            (slot, request.token_ids, self._adapted[request.system], first, end)
+            for slot, request, first, end in parts
+        ]
         if self._cuda:
-            for at in range(0, len(parts), PIECES):
-                self._prefill(s, parts[at : at + PIECES])
+            for at in range(0, len(pieces), PIECES):
+                self._prefill(s, pieces[at : at + PIECES])
             return
         # What a CPU multiplies in another way, many rows, is one prompt alone.
-        group: list[tuple[int, Request, int, int]] = []
-        for part in parts:
-            if group and sum(end - first for _, _, first, end in (*group, part)) > FEW_ROWS:
+        group: list[_Part] = []
+        for piece in pieces:
+            if group and sum(end - first for *_, first, end in (*group, piece)) > FEW_ROWS:
                 self._prefill(s, group)
                 group = []
-            group.append(part)
+            group.append(piece)
         self._prefill(s, group)
 
-    def _prefill(self, s: _State, parts: Sequence[tuple[int, Request, int, int]]) -> None:
+    def _prefill(self, s: _State, parts: Sequence[_Part]) -> None:
         ids: list[int] = []
         slots: list[int] = []
         places: list[int] = []
         gates: list[float] = []
         pieces = []
-        for slot, request, first, end in parts:
+        for slot, tokens, adapted, first, end in parts:
             pieces.append(Piece(len(ids), len(ids) + end - first, slot, first))
-            ids += request.token_ids[first:end]
+            ids += tokens[first:end]
             slots += [slot] * (end - first)
             places += range(first, end)
-            gates += [float(self._adapted[request.system])] * (end - first)
+            gates += [float(adapted)] * (end - first)
         spare = (self.chunk or max(FEWEST, len(ids))) - len(ids)
         whole = torch.tensor(
             [ids + [0] * spare, slots + [0] * spare, places + [s.cache.length] * spare]
@@ -218,7 +239,7 @@ class FusedRunner:
         s = self._held()
         if self._steps is not None:
             return self._steps.launch(choice)
-        rows = min(rounded(rows, FEWEST), s.cache.slots)
+        rows = min(rounded(rows, FEWEST), len(s.token))
         extent = min(rounded(longest, EXTENT), s.cache.length)
         return self._next(s, rows, extent, choice)
 
@@ -280,13 +301,18 @@ class FusedRunner:
         return self._state
 
 
+_Part = tuple[int, tuple[int, ...], bool, int, int]
+"""A slot, tokens, whether they see the adapter, the first and the end of those to read."""
+
+
 @dataclass
 class _State:
     """What stands on the device.
 
     slots: those in use; on a CPU the cache has FEWEST at the least. ropes: cos and sin [length + 1,
     K / 2] by kind of attention. token, place [slots]: what each slot is asked next, and where it
-    stands; place is `length` where a slot is free. gate: [slots, 1], as in `LayerInputs`.
+    stands; place is `length` where a slot is free. gate: [slots, 1], as in `LayerInputs`. prefix:
+    tokens that are read already, as the base and as the adapted model do.
     """
 
     slots: int
@@ -296,6 +322,11 @@ class _State:
     token: Tensor
     place: Tensor
     gate: Tensor
+    prefix: tuple[int, ...] = ()
+
+    def home(self, adapted: bool) -> int:
+        """The slot in which the prefix stands."""
+        return len(self.token) + adapted
 
     def ropes_at(self, place: Tensor) -> dict[str, list[Tensor]]:
         """cos and sin [T, K / 2] at places [T], by kind of attention."""

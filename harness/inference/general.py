@@ -79,6 +79,13 @@ class GeneralRunner:
 
     # --- slots ---------------------------------------------------------------------------------
 
+    def share(self, prefix: tuple[int, ...]) -> None:
+        """As `Runner` has it: nothing is shared, each prompt is read whole."""
+
+    def begin(self, slot: int, request: Request) -> int:
+        """As `Runner` has it."""
+        return 0
+
     def prefill(self, parts: Sequence[tuple[int, Request, int, int]]) -> None:
         """As `Runner` has it."""
         for slot, request, first, end in parts:

@@ -44,6 +44,14 @@ class Runner(Protocol):
         """
         ...
 
+    def share(self, prefix: tuple[int, ...]) -> None:
+        """Read what prompts begin with once, for each system; after `reserve`."""
+        ...
+
+    def begin(self, slot: int, request: Request) -> int:
+        """The slot is the request's; how many tokens of its prompt are read already."""
+        ...
+
     def prefill(self, parts: Sequence[tuple[int, Request, int, int]]) -> None:
         """Read tokens of prompts: each part is a slot, its request, and the first and the end of
         its tokens. The last token of a prompt is left to the first `launch`."""

@@ -116,6 +116,39 @@ def test_an_answers_bits_depend_on_its_request_alone(
     assert answered(made(base, adapter, 7, general), order) == whole
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prefix_is_read_once_for_each_system(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = base_of(family)
+    adapter = randomised(base, LoraSettings(r=4))
+    lead = tuple(range(20, 50))
+    asked = [lead + ids for ids in prompts(6)] + [lead, lead[:9], prompts(4)[3]]
+    read: list[int] = []
+    real = FusedRunner._prefill
+
+    def counted(runner: FusedRunner, state: Any, parts: Any) -> None:
+        read.extend(end - first for *_, first, end in parts)
+        real(runner, state, parts)
+
+    monkeypatch.setattr(FusedRunner, "_prefill", counted)
+    engine = made(base, adapter, 5)
+    engine.share(lead)
+    found = answered(engine, both(asked))
+    assert {k: one.token_ids for k, one in found.items()} == generated(base, adapter, asked)
+    assert read.count(len(lead)) == 2
+    others = sum(len(ids) - 1 for ids in asked) - 6 * len(lead)
+    assert sum(read) == 2 * (others + len(lead))
+    alone = answered(made_with(base, adapter, lead), both(asked)[3:4])
+    assert alone.items() <= found.items()
+
+
+def made_with(base: Any, adapter: Adapter, lead: tuple[int, ...]) -> Engine:
+    engine = made(base, adapter, None)
+    engine.share(lead)
+    return engine
+
+
 def test_a_random_model_says_more_than_one_thing() -> None:
     """What the tests above compare is not all the same."""
     base = base_of("llama")
