@@ -66,6 +66,7 @@ class Generation:
     """One system's answer to one prompt. Tokens are the model's own, end-of-text not counted.
 
     cut: the prompt was longer than the context allows and lost its beginning.
+    seconds: that it took, beside what was answered at the same time.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Generation:
     prompt_tokens: int
     completion_tokens: int
     cut: bool = False
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from harness.config.schema import DecodingConfig
 from harness.host.progress import Tick
@@ -50,6 +50,22 @@ class Backend(Protocol):
 
     def written(self, text: str) -> str:
         """What comes back of `text` from encoding and decoding: the best answer it can write."""
+        ...
+
+
+@runtime_checkable
+class Together(Protocol):
+    """A backend that answers as several systems at once, faster than as one after the other."""
+
+    def generate_together(
+        self,
+        done: Mapping[str, Collection[str]],
+        examples: Sequence[Example],
+        decoding: DecodingConfig,
+        tick: Tick,
+    ) -> Iterator[tuple[str, Generation]]:
+        """As `Backend.generate`, each answer with the name of its system. done: by system that is
+        to answer, the ids of examples that it need not."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from harness.backends.backend import Capability
 from harness.config.schema import DecodingConfig
@@ -56,7 +56,18 @@ class LocalBackend:
         done: Collection[str],
         tick: Tick,
     ) -> Iterator[Generation]:
-        return answers(self.engine, self.codec, system.name, examples, decoding, done, tick)
+        mine = {system.name: done}
+        for _, one in self.generate_together(mine, examples, decoding, tick):
+            yield one
+
+    def generate_together(
+        self,
+        done: Mapping[str, Collection[str]],
+        examples: Sequence[Example],
+        decoding: DecodingConfig,
+        tick: Tick,
+    ) -> Iterator[tuple[str, Generation]]:
+        return answers(self.engine, self.codec, done, examples, decoding, tick)
 
     def log_likelihoods(
         self, system: System, examples: Sequence[Example], done: Collection[str]

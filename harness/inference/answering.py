@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from harness.config.schema import DecodingConfig
 from harness.data.tokens import Codec, prompt_room
@@ -15,16 +15,16 @@ from harness.records import Example, Generation
 def answers(
     engine: Engine,
     codec: Codec,
-    system: str,
+    done: Mapping[str, Collection[str]],
     examples: Sequence[Example],
     decoding: DecodingConfig,
-    done: Collection[str],
     tick: Tick,
-) -> Iterator[Generation]:
-    """A system's answers to the examples' prompts, but for those whose id is in `done`, each
-    yielded as it ends.
+) -> Iterator[tuple[str, Generation]]:
+    """Answers to the examples' prompts, each with the name of its system, yielded as it ends.
 
-    A prompt that leaves no room in the model's context loses its beginning, but for the BOS.
+    done: by system that is to answer, the ids of examples that it need not. A prompt that leaves
+    no room in the model's context loses its beginning, but for the BOS. Of one example all systems
+    draw from the same randomness.
     tick(n): n more of the max_new_tokens that each answer may have; one that ends early gives its
     rest at once. Raises what the engine's `step` raises.
     """
@@ -39,12 +39,16 @@ def answers(
         seed=decoding.seed,
         stop_token_ids=codec.ends,
     )
-    requests = [Request(id, tuple(ids), sampling, system) for id, (ids, _) in prompts.items()]
+    requests = [
+        Request(id, tuple(ids), sampling, system)
+        for id, (ids, _) in prompts.items()
+        for system in done
+    ]
     engine.share(codec.lead)
     engine.reserve(requests)
     # Long prompts first: their answers tend to be long, and what starts last should end soon.
     for request in sorted(requests, key=lambda one: (-len(one.token_ids), one.id)):
-        if request.id not in done:
+        if request.id not in done[request.system]:
             engine.submit(request)
     try:
         while not engine.idle:
@@ -53,7 +57,7 @@ def answers(
             for completion in step.finished:
                 tick(decoding.max_new_tokens - len(completion.token_ids))
                 ids, short = prompts[completion.id]
-                yield _generation(completion, codec, len(ids), short)
+                yield completion.system, _generation(completion, codec, len(ids), short)
     finally:
         engine.clear()
 
@@ -66,4 +70,5 @@ def _generation(completion: Completion, codec: Codec, prompt: int, cut: bool) ->
         prompt_tokens=prompt,
         completion_tokens=len(completion.token_ids),
         cut=cut,
+        seconds=round(completion.seconds, 3),
     )

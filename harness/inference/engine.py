@@ -340,4 +340,5 @@ class _Row:
         """The answer, which has ended."""
         wanted = tuple(self.logprobs) if self.request.sampling.logprobs else ()
         seconds = time.perf_counter() - self.began
-        return Completion(self.request.id, tuple(self.generated), reason, wanted, seconds)
+        id, system = self.request.id, self.request.system
+        return Completion(id, tuple(self.generated), reason, wanted, seconds, system)

@@ -49,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A request's answer, whole.
+    """A request's answer, whole; id and system are the request's.
 
     logprobs: of each token, where they were asked for. seconds: from its start in a slot.
     """
@@ -59,6 +59,7 @@ class Completion:
     finish_reason: FinishReason
     logprobs: tuple[float, ...] = ()
     seconds: float = 0.0
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)

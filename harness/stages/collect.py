@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from harness.records import Example, Generation, ReferenceLikelihood
 from harness.runs.context import Context
 from harness.runs.journal import Journal
 
-Ask = Callable[[Backend, list[Example], set[str], Tick], Iterator[Any]]
+Done = dict[str, set[str]]
+"""By stage, the ids of examples whose records are there."""
+
+Ask = Callable[[Backend, list[Example], Done, Tick], Iterator[tuple[str, Any]]]
+"""Asks for records; each comes with the name of its stage."""
+
+Beside = Callable[[Context, Backend], list[str]]
+"""Names of other stages whose records are asked for as well, so that the work is done at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,11 @@ class Work:
         return isinstance(record.id, str) and isinstance(seconds, float)
 
 
+def alone(context: Context, backend: Backend) -> list[str]:
+    """A stage's records are asked for without others'."""
+    return []
+
+
 def collect(
     context: Context,
     stage: str,
@@ -46,30 +59,44 @@ def collect(
     ask: Ask,
     target: Path,
     more: Callable[[Context, Backend], Path] | None = None,
+    beside: Beside = alone,
 ) -> None:
     """Ask the backend for the records that an earlier, interrupted call did not leave behind, and
     write all to `target` in the order of what is asked.
 
-    more: writes another file of the stage.
+    more: writes another file of the stage. beside: those stages find their records in their
+    journals when their turn comes.
     """
     said = stage.replace("-", " ", 1)
     examples = context.view.examples("test")
     known = {example.id for example in examples}
-    path = context.scratch(stage) / "records.jsonl"
-    with Journal(path, fits=work.fits, notice=context.say) as journal:
-        journaled = journal.read()
-        records = {row["record"]["id"]: row for row in journaled if row["record"]["id"] in known}
-        if records:
+    with ExitStack() as stack:
+
+        def opened(name: str) -> tuple[Journal, dict[str, Any]]:
+            path = context.scratch(name) / "records.jsonl"
+            journal = stack.enter_context(Journal(path, fits=work.fits, notice=context.say))
+            rows = [row for row in journal.read() if row["record"]["id"] in known]
+            return journal, {row["record"]["id"]: row for row in rows}
+
+        journals = {stage: opened(stage)}
+        records = journals[stage][1]
+        if 0 < len(records) < len(examples):
             context.say(f"{said}: {len(records)} of {len(examples)} are there already")
         backend = backend_of(context)
+        if len(records) < len(examples):
+            journals |= {name: opened(name) for name in beside(context, backend)}
         began = time.perf_counter()
-        total, initial = work.each * len(examples), work.each * len(records)
-        with Progress(said, total, work.unit, initial=initial) as bar:
-            for record in ask(backend, examples, set(records), bar.advance):
-                row = {"record": asdict(record), "seconds": time.perf_counter() - began}
-                journal.append(row)
-                records[record.id] = row
-                if len(records) < len(examples):
+        total = work.each * len(examples) * len(journals)
+        initial = work.each * sum(len(rows) for _, rows in journals.values())
+        with Progress(_said(journals), total, work.unit, initial=initial) as bar:
+            done = {name: {*rows} for name, (_, rows) in journals.items()}
+            for name, record in ask(backend, examples, done, bar.advance):
+                journal, rows = journals[name]
+                # What several do at once is divided among them.
+                seconds = (time.perf_counter() - began) / len(journals)
+                rows[record.id] = {"record": asdict(record), "seconds": seconds}
+                journal.append(rows[record.id])
+                if any(len(rows) < len(examples) for _, rows in journals.values()):
                     check()
     ordered = [records[e.id]["record"] for e in examples if e.id in records]
     seconds = _seconds([row["seconds"] for row in records.values()])
@@ -86,6 +113,12 @@ def collect(
     if more is not None:
         files.append(more(context, backend))
     context.publish(stage, files, facts, seconds)
+
+
+def _said(stages: Iterable[str]) -> str:
+    """Stages of one kind for people: "generate base, tuned"."""
+    kinds, systems = zip(*(name.split("-", 1) for name in stages), strict=True)
+    return f"{kinds[0]} {', '.join(systems)}"
 
 
 def _seconds(marks: list[float]) -> float:

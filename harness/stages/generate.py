@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.backends import modules_of_model
-from harness.backends.backend import Backend
+from harness.backends.backend import Backend, Together
 from harness.host.progress import Tick
 from harness.records import Example, Generation
 from harness.runs.context import Context
 from harness.runs.run import Run
 from harness.runs.stage import Stage
-from harness.stages.collect import Work, collect
-from harness.systems import System
+from harness.stages.collect import Done, Work, collect
+from harness.systems import System, generating
+
+
+_PREFIX = "generate-"
 
 
 def stage(system: System) -> Stage:
@@ -23,15 +26,32 @@ def stage(system: System) -> Stage:
         decoding = context.run.task.decoding
 
         def ask(
-            backend: Backend, examples: list[Example], done: set[str], tick: Tick
-        ) -> Iterator[Generation]:
-            return backend.generate(system, examples, decoding, done, tick)
+            backend: Backend, examples: list[Example], done: Done, tick: Tick
+        ) -> Iterator[tuple[str, Generation]]:
+            if len(done) == 1 or not isinstance(backend, Together):
+                for one in backend.generate(system, examples, decoding, done[name], tick):
+                    yield name, one
+                return
+            systems = {stage.removeprefix(_PREFIX): ids for stage, ids in done.items()}
+            for who, one in backend.generate_together(systems, examples, decoding, tick):
+                yield _PREFIX + who, one
+
+        def others(context: Context, backend: Backend) -> list[str]:
+            names = [_PREFIX + each.name for each in generating() if each != system]
+            return [due for due in names if isinstance(backend, Together) and _is_due(context, due)]
 
         work = Work(Generation, "completion_tokens", "tokens", decoding.max_new_tokens)
-        collect(context, name, work, ask, context.view.files.generations(system.name))
+        target = context.view.files.generations(system.name)
+        collect(context, name, work, ask, target, beside=others)
 
-    name = f"generate-{system.name}"
+    name = _PREFIX + system.name
     return Stage(name, generate, code_of, _inputs, needs=needs_of(system))
+
+
+def _is_due(context: Context, stage: str) -> bool:
+    """Whether a stage is yet to be made, here and in sibling runs."""
+    key = context.run.keys[stage]
+    return not (context.folder.is_done(stage, key) or context.folder.adopt(stage, key))
 
 
 def code_of(run: Run) -> list[str]:

@@ -13,7 +13,7 @@ from harness.records import Example, ReferenceLikelihood
 from harness.runs.context import Context
 from harness.runs.run import Run
 from harness.runs.stage import Stage
-from harness.stages.collect import Work, collect
+from harness.stages.collect import Done, Work, collect
 from harness.stages.generate import asked_of, code_of, needs_of
 from harness.systems import BASE, System
 
@@ -27,13 +27,13 @@ def stage(system: System) -> Stage:
 
     def likelihood(context: Context) -> None:
         def ask(
-            backend: Backend, examples: list[Example], done: set[str], tick: Tick
-        ) -> Iterator[ReferenceLikelihood]:
+            backend: Backend, examples: list[Example], done: Done, tick: Tick
+        ) -> Iterator[tuple[str, ReferenceLikelihood]]:
             if "log_likelihood" not in backend.capabilities:
                 return
-            for record in backend.log_likelihoods(system, examples, done):
+            for record in backend.log_likelihoods(system, examples, done[name]):
                 tick(1)
-                yield record
+                yield name, record
 
         work = Work(ReferenceLikelihood, "tokens", "references", 1)
         target = context.view.files.likelihoods(system.name)

@@ -67,13 +67,12 @@ class ValidationAnswers:
         engine = engine_of(self._base, {_SYSTEM: self._adapter}, self._say, decoder)
         found = {
             one.id: one.text
-            for one in answers(
+            for _, one in answers(
                 engine,
                 self._codec,
-                _SYSTEM,
+                {_SYSTEM: ()},
                 self._examples,
                 self._decoding,
-                (),
                 lambda tokens: None,
             )
         }
