@@ -68,9 +68,7 @@ def bench_generate(
             figures.add(row)
             say(line(row))
 
-        peers = [
-            (n, _peer(base, adapter, _prompts(base, real, n), n)) for n in BATCHES[kind]
-        ]
+        peers = [(n, _peer(base, adapter, _prompts(base, real, n), n)) for n in BATCHES[kind]]
         for n, measured in peers:
             add(f"generate, batch {n}", {**measured, **common})
         best = max((m.get("tokens_per_second", 0.0) for _, m in peers), default=0.0)

@@ -17,7 +17,11 @@ def add(verbs: Verbs) -> Parser:
     )
     parser.add_argument("subject", choices=("score", "train", "generate"))
     parser.add_argument(
-        "--models", nargs="+", metavar="M", default=["gemma3-270m"], help="train, generate: registered models"
+        "--models",
+        nargs="+",
+        metavar="M",
+        default=["gemma3-270m"],
+        help="train, generate: registered models",
     )
     parser.add_argument("--against", choices=("trl",), help="train: measure this peer as well")
     add_pairs(

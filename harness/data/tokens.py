@@ -124,7 +124,9 @@ class Codec:
         """Ids that prompts begin with: what is before the prompt in the template. A prompt whose
         first characters merge with it may begin otherwise."""
         found = [self.prompt_ids(text) for text in ("a", "0", "<p>", "Write", "中")]
-        return tuple(same[0] for same in takewhile(lambda c: len({*c}) == 1, zip(*found, strict=False)))
+        return tuple(
+            same[0] for same in takewhile(lambda c: len({*c}) == 1, zip(*found, strict=False))
+        )
 
     def completion_ids(self, text: str) -> list[int]:
         """Ids of an answer, all of it text, then end-of-text."""

@@ -31,7 +31,10 @@ from harness.models.head import Head
 from harness.models.load import Base
 
 CHUNK = 512
-"""Tokens of prompts that a GPU reads at a time."""
+"""Tokens of prompts that a GPU reads at a time; half as many for few slots, so that those that are
+free wait for less."""
+
+FEW_SLOTS = 128
 
 PIECES = 64
 """Prompts, or parts of them, that are read at a time."""
@@ -108,11 +111,16 @@ class FusedRunner:
         layers, heads, size = self._shape()
         length, device, dtype = self._rounded(length), self.base.device, self.base.dtype
         rows = slots if self._cuda else max(slots, FEWEST)
+        if self._cuda:
+            self.chunk = CHUNK // 2 if slots <= FEW_SLOTS else CHUNK
         tables = {}
         for kind in self.decoder.stack.windows:
             places = torch.arange(length + 1, device=device)
-            rope = self.decoder.stack.rope(places[None], kind)
-            tables[kind] = [x[0, :, : x.shape[-1] // 2].float().contiguous() for x in rope]
+            cos, sin = (
+                x[0, :, : x.shape[-1] // 2].float().contiguous()
+                for x in self.decoder.stack.rope(places[None], kind)
+            )
+            tables[kind] = cos, sin
         self._steps = self._chunk = None
         self._state = s = _State(
             slots=slots,
@@ -136,9 +144,10 @@ class FusedRunner:
         """As `Runner` has it: what is read stands in two slots beyond those of requests."""
         s = self._held()
         s.prefix = prefix if len(prefix) < s.cache.length else ()
-        for at in range(0, len(s.prefix), CHUNK):
+        size = self.chunk or len(prefix)
+        for at in range(0, len(s.prefix), max(size, 1)):
             for adapted in {*self._adapted.values()}:
-                end = min(at + CHUNK, len(s.prefix))
+                end = min(at + size, len(s.prefix))
                 self._prefill(s, [(s.home(adapted), s.prefix, adapted, at, end)])
 
     def begin(self, slot: int, request: Request) -> int:
@@ -317,7 +326,7 @@ class _State:
 
     slots: int
     cache: SlotCache
-    ropes: dict[str, list[Tensor]]
+    ropes: dict[str, tuple[Tensor, Tensor]]
     rows: Rows
     token: Tensor
     place: Tensor
@@ -328,9 +337,9 @@ class _State:
         """The slot in which the prefix stands."""
         return len(self.token) + adapted
 
-    def ropes_at(self, place: Tensor) -> dict[str, list[Tensor]]:
+    def ropes_at(self, place: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """cos and sin [T, K / 2] at places [T], by kind of attention."""
-        return {kind: [table[place] for table in tables] for kind, tables in self.ropes.items()}
+        return {kind: (cos[place], sin[place]) for kind, (cos, sin) in self.ropes.items()}
 
 
 def rounded(number: int, multiple: int) -> int:

@@ -33,7 +33,7 @@ class GeneralRunner:
     """
 
     mixed = False
-    chunk = None
+    chunk: int | None = None
     lag = 0
 
     def __init__(self, base: Base, adapters: Mapping[str, Adapter | None]) -> None:
@@ -121,7 +121,9 @@ class GeneralRunner:
                 continue
             for at, states in enumerate(_states_of(layer)):
                 for name, value in states.items():
-                    value[slot] = 0 if filled is None else _states_of(filled.layers[index])[at][name][0]
+                    value[slot] = (
+                        0 if filled is None else _states_of(filled.layers[index])[at][name][0]
+                    )
 
     def start(self, slot: int, request: Request) -> None:
         """As `Runner` has it."""

@@ -33,7 +33,7 @@ class StepGraphs:
             self._capture(choice)
         graph, tokens, logp = self._graphs[choice]
         graph.replay()
-        sent = _on_host(tokens), None if logp is None else _on_host(logp), torch.cuda.Event()
+        sent = _on_host(tokens), None if logp is None else _on_host(logp), torch.cuda.Event()  # type: ignore[no-untyped-call]
         sent[2].record()
         return sent
 
@@ -79,7 +79,7 @@ class ChunkGraph:
 
 def rehearse(work: Callable[[], Any]) -> None:
     """Do it once outside a graph, so that kernels are compiled and libraries have their memory."""
-    stream = torch.cuda.Stream()
+    stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         work()

@@ -15,7 +15,6 @@ from harness.runs.stage import Stage
 from harness.stages.collect import Done, Work, collect
 from harness.systems import System, generating
 
-
 _PREFIX = "generate-"
 
 

@@ -103,9 +103,7 @@ def test_a_subset_of_modules_and_rslora(family: str) -> None:
     adapter = randomised(base, settings)
     batch = samples([11, 30])
     total, grads = expected(base, adapter, batch, 1.0)
-    got, mine = computed(
-        TrainableDecoder(base, True, lambda tokens: 0), adapter, batch, 1.0
-    )
+    got, mine = computed(TrainableDecoder(base, True, lambda tokens: 0), adapter, batch, 1.0)
     assert got == pytest.approx(float(total), rel=1e-5)
     assert worst(mine, grads) < 1e-5
 

@@ -55,7 +55,8 @@ def test_decode_is_plain_attention(
     places = torch.tensor([0, 1, 31, 32, 63, 64, 65, 127, 150, 199], device="cuda")
     rows = len(places)
     given = [
-        torch.randn(rows, n, size, **kind) for n in (heads, groups, groups)  # type: ignore[arg-type]
+        torch.randn(rows, n, size, **kind)
+        for n in (heads, groups, groups)  # type: ignore[arg-type]
     ] + [torch.randn(rows, groups, LENGTH + 1, size, **kind) for _ in range(2)]  # type: ignore[arg-type]
     cos, sin = tables(places, size)
 
@@ -79,7 +80,8 @@ def test_prefill_is_plain_attention(
         [p.first + at for p in pieces for at in range(p.end - p.begin)], device="cuda"
     )
     given = [
-        torch.randn(len(slot), n, size, **kind) for n in (heads, groups, groups)  # type: ignore[arg-type]
+        torch.randn(len(slot), n, size, **kind)
+        for n in (heads, groups, groups)  # type: ignore[arg-type]
     ] + [torch.randn(3, groups, LENGTH + 1, size, **kind) for _ in range(2)]  # type: ignore[arg-type]
     cos, sin = tables(place, size)
     tiles = tiles_of(pieces, 12).cuda()

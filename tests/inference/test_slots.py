@@ -20,7 +20,7 @@ from harness.inference.local import decoder_of, engine_of
 from harness.inference.request import Completion, Request, Sampling
 from harness.models.adapter import Adapter
 from tests.support.decoders import base_of, randomised
-from tests.models.test_kinds import kind, load, saved
+from tests.support.kinds import kind, load, saved
 from tests.support.tiny import FAMILIES
 
 GREEDY = Sampling(16, stop_token_ids=frozenset([0]))
@@ -87,7 +87,9 @@ def test_mixed_systems_at_any_number_of_slots_are_generates(family: str, general
         found = answered(engine, both(asked))
         assert {key: one.token_ids for key, one in found.items()} == wanted
         assert engine.slots <= max(slots, 1)
-        assert all(one.finish_reason == "stop" or len(one.token_ids) == 16 for one in found.values())
+        assert all(
+            one.finish_reason == "stop" or len(one.token_ids) == 16 for one in found.values()
+        )
 
 
 @pytest.mark.parametrize("general", [False, True])

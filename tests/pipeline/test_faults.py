@@ -80,9 +80,9 @@ def test_killed_at_each_stage_with_a_model(
         Fault("replace", "step-00000006.json"),  # a checkpoint without its seal
         Fault("publish", "train "),  # the adapter is there, its entry is not
         Fault("append", "generate-base", count=3),  # in mid-batch
-        Fault("append", "generate-base", count=33, action="TEAR"),  # in the next batch
+        Fault("append", "generate-tuned", count=2, action="TEAR"),  # answered beside the base's
+        Fault("append", "generate-base", count=33, action="TEAR"),
         Fault("append", "likelihood-base", count=5),
-        Fault("append", "generate-tuned", count=2, action="TEAR"),
         Fault("publish", "generate-tuned "),
         Fault("append", "likelihood-tuned", count=20),
         Fault("replace", "scores/nearest.jsonl"),
