@@ -208,6 +208,7 @@ def _answer(engine: Engine, requests: Sequence[Request]) -> int:
     return made
 
 
+@torch.inference_mode()
 def _bare(
     engine: Engine, prompts: Sequence[tuple[int, ...]], context: int, systems: Sequence[str]
 ) -> float:
