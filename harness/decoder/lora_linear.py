@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.kernels.pointwise import kernels_for
+from harness.kernels import pointwise
 
 PITCH = 128
 """Rows of what products read begin at multiples of this many elements: a GPU's loads are then
@@ -77,8 +77,8 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     A CPU's library copies its right operand into blocks first. For few rows that copy would be of
     the weights and cost as much as the product (1.5 times as fast at 64 rows, so that x is copied).
     """
-    if x.device.type == "cpu" and len(x) <= FEW_ROWS:
-        return torch.mm(weight, x.T).T
+    if x.device.type == "cpu" and len(x) <= FEW_ROWS and pointwise.kernels_for(x) is None:
+        return torch.mm(weight, x.T).T  # rows that lie apart: our kernels take none
     return x @ weight.T
 
 
@@ -93,7 +93,7 @@ def dense_weight(linear: Any) -> Tensor:
         weight: Tensor = linear.weight.data
         return weight
     packed, state = linear.weight.data, linear.weight.quant_state
-    fast = kernels_for(packed)
+    fast = pointwise.kernels_for(packed)
     if fast is not None and state.dtype != torch.float32:
         out = torch.empty(state.shape, dtype=state.dtype, device=packed.device)
         fast.unpack_nf4(packed, state, out)

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from harness.config.schema import LoraSettings
-from harness.decoder import attention, decoder
+from harness.decoder import attention, decoder, slots
 from harness.decoder.attention import AttentionInputs, BlockDiagonalMask
+from harness.decoder.slots import DecodeAttention, Piece, PrefillAttention
 from harness.kernels import pointwise
 from harness.training.trainable_decoder import TrainableDecoder
 from tests.support.decoders import base_of, computed, expected, randomised, samples, worst
@@ -30,7 +31,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:invalid value encountered"),  # -inf - -inf, masked
 ]
 
-KERNELS = ("harness.kernels.triton_pointwise", "harness.kernels.flash_attention")
+KERNELS = (
+    "harness.kernels.triton_pointwise",
+    "harness.kernels.flash_attention",
+    "harness.kernels.slot_attention",
+)
 
 
 @pytest.fixture
@@ -39,7 +44,8 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     for name in KERNELS:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    plain, flash = (import_module(name) for name in KERNELS)
+    plain, flash, slot = (import_module(name) for name in KERNELS)
+    slot.QUERIES = 16
     flash.HEAD_DIMS, flash.TILE = (16, 32, 64), 16
     masked = attention.block_diagonal_mask
 
@@ -49,6 +55,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
 
     monkeypatch.setattr(pointwise, "kernels_for", lambda x: plain)
     monkeypatch.setattr(attention, "_flash", lambda: flash)
+    monkeypatch.setattr(slots, "_triton", lambda: slot)
     monkeypatch.setattr(decoder, "block_diagonal_mask", tiled)
     yield plain, flash
     for name in KERNELS:
@@ -111,3 +118,42 @@ def test_nf4_is_unpacked_as_bitsandbytes_does(nested: bool, kernels: Any) -> Non
     found = torch.full_like(wanted, torch.nan)
     kernels[0].unpack_nf4(packed, state, found)
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("window", [None, 40])
+@pytest.mark.parametrize(("heads", "groups", "size"), [(4, 4, 64), (8, 2, 64), (5, 1, 256)])
+def test_attention_over_slots(
+    heads: int,
+    groups: int,
+    size: int,
+    window: int | None,
+    kernels: tuple[Any, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Decode and prefill against plain torch: results, and what is written to the cache."""
+    torch.manual_seed(0)
+    length = 140
+    places = torch.tensor([0, 1, 63, 64, 100, length])  # the last one has no request
+    pieces = [Piece(0, 30, 2, 0), Piece(30, 31, 0, 0), Piece(31, 60, 1, 90)]
+    at = [(p.slot, p.first + n) for p in pieces for n in range(p.end - p.begin)]
+    slot, place = torch.tensor(at).unbind(1)
+    for rows, here in ((len(places), places), (len(at), place)):
+        given = [torch.randn(rows, n, size) for n in (heads, groups, groups)]
+        given += [torch.randn(len(places), groups, length + 1, size) for _ in range(2)]
+        angle = here[:, None] * torch.linspace(1, 0.01, size // 2)[None]
+        results = []
+        for ours in (True, False):
+            q, k, v, keys, values = (each.clone() for each in given)
+            out = torch.zeros_like(q)
+            with monkeypatch.context() as patch:
+                patch.setattr(slots, "_kernels", lambda x, on=ours: slots._triton() if on else None)
+                ropes = angle.cos(), angle.sin(), keys, values
+                attends: Any = DecodeAttention(*ropes, places, window, length)
+                if here is place:
+                    tiles = slots.tiles_of(pieces, 9) if ours else None
+                    attends = PrefillAttention(*ropes, slot, place, window, pieces, tiles)
+                attends.attend(q, k, v, out)
+            real = slice(None) if here is place else slice(0, -1)
+            results.append((out[real], keys, values))
+        for fast, plain in zip(*results, strict=True):
+            torch.testing.assert_close(fast, plain, atol=2e-5, rtol=1e-4)
