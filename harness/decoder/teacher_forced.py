@@ -11,11 +11,15 @@ from harness.data.tokens import TokenSample
 from harness.decoder.cross_entropy import token_nll
 from harness.decoder.decoder import Decoder
 from harness.decoder.packed import PackedSequence, pack_samples
-from harness.models.head import first_choice, head_logits
+from harness.models.head import Head, first_choice, head_logits
 from harness.models.load import Base
 
 CHUNK_ELEMENTS = {"cuda": 1 << 25, "cpu": 1 << 24}
 """Logits made at a time, by device, which are widened to float32: 128 MiB on a GPU."""
+
+
+ROWS = 256
+"""Hidden states that a CPU scores at a time."""
 
 
 @torch.no_grad()
@@ -36,9 +40,15 @@ def token_scores(
     else:
         packed = pack_samples(samples, base.device)
         states, labels = hidden_states(base, packed), packed.labels
-    step = -(-CHUNK_ELEMENTS[base.device.type] // base.head_weight.shape[0])
+    head = Head(base)
+    step = ROWS if head.blocked else -(-CHUNK_ELEMENTS[base.device.type] // len(base.head_weight))
     nll, correct = [], []
     for some, wanted in zip(states.split(step), labels.split(step), strict=True):  # type: ignore[no-untyped-call]
+        if head.blocked:
+            found = head.scores(some, wanted)
+            nll.append(found[0])
+            correct.append(found[1])
+            continue
         logits = head_logits(base, some)
         correct.append(first_choice(logits) == wanted)
         nll.append(token_nll(logits, wanted))

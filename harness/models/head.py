@@ -62,18 +62,18 @@ class Head:
 
     def __init__(self, base: Base) -> None:
         self.base = base
-        self._blocked = base.device.type == "cpu" and plain_head(base)
+        self.blocked = base.device.type == "cpu" and plain_head(base)
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits [N, V]."""
-        if not self._blocked:
+        if not self.blocked:
             return head_logits(self.base, states)
         # Row by row: what is summed over words must not depend on how many rows there are.
         return self._transposed(states).T.contiguous()
 
     def first(self, states: Tensor) -> Tensor:
         """The likeliest token [N], the first of equals."""
-        if not self._blocked:
+        if not self.blocked:
             return head_logits(self.base, states).argmax(-1)
         size = self.base.head_weight.shape[0]
         if size % _BLOCK:
@@ -84,6 +84,27 @@ class Head:
         rows = torch.arange(len(states))
         within = logits.view(-1, _BLOCK, len(states))[best, :, rows].argmax(-1)
         return best * _BLOCK + within
+
+    def scores(self, states: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """-log p(label) [N] in nats (float32), and whether the label comes first [N], the first of
+        equals. Where `blocked`: the softmax's denominator is summed block by block."""
+        weight, rows = self.base.head_weight, torch.arange(len(states))
+        columns = states.to(weight.dtype).T
+        most = torch.full((len(states),), -torch.inf)
+        total, picked = torch.zeros(len(states)), torch.zeros(len(states))
+        first = torch.zeros(len(states), dtype=torch.long)
+        for at in range(0, len(weight), _WORDS):
+            part = torch.mm(weight[at : at + _WORDS], columns).float()
+            within = labels - at
+            inside = (within >= 0) & (within < len(part))
+            own = part[within.clamp(0, len(part) - 1), rows]
+            picked = torch.where(inside, own, picked)
+            top, place = part.max(0)
+            first = torch.where(top > most, place + at, first)
+            higher = torch.maximum(most, top)
+            total = total * (most - higher).exp() + part.sub_(higher).exp_().sum(0)
+            most = higher
+        return most + total.log() - picked, first == labels
 
     def _transposed(self, states: Tensor, tops: Tensor | None = None) -> Tensor:
         """Logits [V, N]. tops: takes the largest of each _BLOCK of them [V / _BLOCK, N]."""
