@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from harness.config.schema import DecodingConfig
 from harness.host.progress import Tick
@@ -66,6 +66,10 @@ class Together(Protocol):
     ) -> Iterator[tuple[str, Generation]]:
         """As `Backend.generate`, each answer with the name of its system. done: by system that is
         to answer, the ids of examples that it need not."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """How it answered, for the manifest."""
         ...
 
 

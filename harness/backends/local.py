@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from harness.backends.backend import Capability
 from harness.config.schema import DecodingConfig
@@ -67,7 +68,18 @@ class LocalBackend:
         decoding: DecodingConfig,
         tick: Tick,
     ) -> Iterator[tuple[str, Generation]]:
-        return answers(self.engine, self.codec, done, examples, decoding, tick)
+        before = self.engine.facts()
+        for found in answers(self.engine, self.codec, done, examples, decoding, tick):
+            if (facts := self.engine.facts()) != before:
+                before = facts
+                self.engine.say(
+                    f"answers: {facts['slots']} prompts at a time, up to {facts['length']} tokens "
+                    f"each, {facts['steps']}"
+                )
+            yield found
+
+    def facts(self) -> dict[str, Any]:
+        return self.engine.facts()
 
     def log_likelihoods(
         self, system: System, examples: Sequence[Example], done: Collection[str]

@@ -60,6 +60,7 @@ class Decoder:
 
     def __init__(self, base: Base, dense: bool, flash: bool = True) -> None:
         self.base = base
+        self.dense = dense
         self.flash = flash
         self.stack: Stack = FAMILIES[base.model.config.model_type].stack(base, dense)
         self.layers = self.stack.layers

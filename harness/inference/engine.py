@@ -66,6 +66,12 @@ class Engine:
         """Requests that are answered together."""
         return self.runner.slots
 
+    def facts(self) -> dict[str, Any]:
+        """How answers are computed, for a manifest; nothing before `reserve`."""
+        if not self.slots:
+            return {}
+        return {"slots": self.slots, "length": self.runner.length, "steps": self.runner.steps}
+
     def submit(self, request: Request) -> None:
         """Have a request answered by the steps to come.
 

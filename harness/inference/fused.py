@@ -75,6 +75,8 @@ class FusedRunner:
         self.lag = 1 if self._cuda else 0
         self.chunk = CHUNK if self._cuda else None
         self._head = Head(base)
+        weights = "weights dequantised once" if decoder.dense else "weights as they are held"
+        self.steps = f"fused layers, {weights}" if base.quantization != "none" else "fused layers"
         self._state: _State | None = None
         self._steps: StepGraphs | None = None
         self._chunk: ChunkGraph | None = None

@@ -39,6 +39,7 @@ class GeneralRunner:
     def __init__(self, base: Base, adapters: Mapping[str, Adapter | None]) -> None:
         self.base = base
         self._adapters = dict(adapters)
+        self.steps = "transformers' layers"
         self.dense = base.device.type == "cpu"
         self._head = Head(base)
         self.slots = self.length = 0

@@ -12,12 +12,14 @@ from harness.inference.sampler import Choice
 class Runner(Protocol):
     """Holds requests in slots and gives each its next token.
 
+    steps:   how it computes, for people.
     mixed:   requests of different systems may be in slots at once.
     dense:   slots in use are the first ones: the engine moves requests together.
     lag:     steps that may be launched before the first of them is read.
     chunk:   tokens of prompts that are computed together; None: each prompt whole.
     """
 
+    steps: str
     mixed: bool
     dense: bool
     lag: int

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends import backend_of
-from harness.backends.backend import Backend
+from harness.backends.backend import Backend, Together
 from harness.host.files import write_jsonl
 from harness.host.progress import Progress, Tick
 from harness.host.signals import check
@@ -109,6 +109,8 @@ def collect(
         "cut": sum(record.get("cut", False) for record in ordered),
         "measured": {"seconds": seconds, "tokens_per_second": tokens / max(seconds, 1e-9)},
     }
+    if work.record is Generation and isinstance(backend, Together):
+        facts["engine"] = backend.facts()
     files = [write_jsonl(target, ordered)]
     if more is not None:
         files.append(more(context, backend))
