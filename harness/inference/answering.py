@@ -39,13 +39,15 @@ def answers(
         seed=decoding.seed,
         stop_token_ids=codec.ends,
     )
-    requests = [
+    every = [
         Request(id, tuple(ids), sampling, system)
         for id, (ids, _) in prompts.items()
-        for system in done
+        for system in engine.systems
     ]
     engine.share(codec.lead)
-    engine.reserve(requests)
+    # For all systems, also where one is answered already: slots must not follow from what is done.
+    engine.reserve(every)
+    requests = [request for request in every if request.system in done]
     # Long prompts first: their answers tend to be long, and what starts last should end soon.
     for request in sorted(requests, key=lambda one: (-len(one.token_ids), one.id)):
         if request.id not in done[request.system]:

@@ -47,7 +47,7 @@ class Engine:
     ) -> None:
         self.base, self.say = base, say
         self.runner = runner
-        self._systems = list(systems)
+        self.systems = list(systems)
         self._most = slots or (128 if base.device.type == "cpu" else 512)
         self._waiting: deque[Request] = deque()
         self._rows: dict[int, _Row] = {}
@@ -78,8 +78,8 @@ class Engine:
         Raises UsageError where it has no token, names no system of this engine, or fills the
         context.
         """
-        if request.system not in self._systems:
-            known = ", ".join(self._systems)
+        if request.system not in self.systems:
+            known = ", ".join(self.systems)
             raise UsageError(f"there is no system {request.system!r}; there are {known}.")
         if not 0 < len(request.token_ids) < self.base.context:
             raise UsageError(
