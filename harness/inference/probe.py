@@ -21,8 +21,8 @@ def batches(base: Base) -> bool:
     """Whether prompts of unlike length may be decoded together, from slots.
 
     Hidden states are compared after a prompt and one more token: with the key/value cache and
-    without, alone and in slots. A model with state beside its keys and values has no place for it
-    there. Raises RunError where the cache alone changes what the model says.
+    without, alone and in slots. A model may carry state that has no place there.
+    Raises RunError where the cache alone changes what the model says.
     """
     size = base.model.get_input_embeddings().weight.shape[0]
     draw = random.Random(1)
