@@ -65,6 +65,8 @@ class Example:
 class Generation:
     """One system's answer to one prompt. Tokens are the model's own, end-of-text not counted.
 
+    id: of the answer, as `answer_id` makes it.
+
     cut: the prompt was longer than the context allows and lost its beginning.
     seconds: that it took, beside what was answered at the same time.
     """
@@ -76,6 +78,11 @@ class Generation:
     completion_tokens: int
     cut: bool = False
     seconds: float = field(default=0.0, compare=False)
+
+
+def answer_id(example: str, number: int) -> str:
+    """The id of a prompt's answer, `number` from 0 on; the first one has the prompt's own."""
+    return f"{example}#{number}" if number else example
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,10 @@ class LoadedRun:
 
     @cached_property
     def predictions(self) -> Rows:
-        """A row a held-out prompt: id, kind, prompt, reference, then each answer ("base", "tuned"),
-        then why each ended ("base_finish_reason": "stop", or "length" where it was cut off)."""
+        """A row a held-out prompt and answer: id, kind, prompt, reference, then the answer of each
+        ("base", "tuned"), then why each ended ("base_finish_reason": "stop", or "length" where it
+        was cut off). Where a prompt has several answers, the second one's id is the prompt's with
+        "#1" after it."""
         names = [system.name for system in generating()]
         answers = {name: self._stored.answers(name).samples for name in names}
         return rows_of(
@@ -71,13 +73,14 @@ class LoadedRun:
                 **{name: answers[name][at].prediction for name in names},
                 **{f"{name}_finish_reason": answers[name][at].finish_reason for name in names},
             }
-            for at, example in enumerate(self._view.asked)
+            for at, example in enumerate(self._view.requests())
         )
 
     @cached_property
     def scores(self) -> Rows:
         """A row a system and held-out prompt: system, id, and a column a metric, empty where a
-        system has none (cross_entropy and its kin are of systems with a model)."""
+        system has none (cross_entropy and its kin are of systems with a model). Of several answers
+        it is their mean."""
         self._stored.need("score")
         ids = [example.id for example in self._view.asked]
         found = {system.name: self._stored.losses(system.name) for system in generating()}

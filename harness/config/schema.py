@@ -212,12 +212,34 @@ class SplitConfig(_Strict):
 
 
 class DecodingConfig(_Strict):
-    """How answers are generated; temperature 0 is greedy."""
+    """How answers are generated; temperature 0 is greedy.
+
+    top_p, top_k, min_p: draws are from the likeliest tokens that together have the probability
+             top_p, from so many (0: any number), from those with the share min_p of the likeliest
+             one's probability.
+    repetition_penalty: tokens that prompt or answer have are made less likely by it; 1: they are
+             not.
+    stop:    texts that end an answer, which keeps them.
+    num_return_sequences: answers to each prompt; a prompt's score is the mean of theirs.
+    """
 
     max_new_tokens: PositiveInt = 1024
     temperature: NonNegativeFloat = 0.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    top_k: NonNegativeInt = 0
+    min_p: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    repetition_penalty: PositiveFloat = 1.0
+    stop: list[Annotated[str, Field(min_length=1)]] = []
+    num_return_sequences: PositiveInt = 1
     seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _answers_differ(self) -> DecodingConfig:
+        if self.num_return_sequences > 1 and self.temperature == 0:
+            raise ValueError(
+                "num_return_sequences over 1 needs a temperature: greedy answers are all the same"
+            )
+        return self
 
 
 class TaskConfig(_Strict):

@@ -36,8 +36,12 @@ def answers(
         decoding.max_new_tokens,
         decoding.temperature,
         decoding.top_p,
-        seed=decoding.seed,
-        stop_token_ids=codec.ends,
+        decoding.top_k,
+        decoding.min_p,
+        decoding.repetition_penalty,
+        decoding.seed,
+        codec.ends,
+        tuple(decoding.stop),
     )
     every = [
         Request(id, tuple(ids), sampling, system)

@@ -74,7 +74,8 @@ def _plan(job: Job, earlier: set[tuple[str, ...]]) -> list[str]:
     lengths = [_tokens(run, example) for example in parts.train]
     steps = total_steps(recipe, lengths)
     tokens = sum(lengths) * steps / steps_per_epoch(recipe, lengths)
-    answers = len(asked) * run.task.decoding.max_new_tokens
+    decoding = run.task.decoding
+    answers = len(asked) * decoding.num_return_sequences * decoding.max_new_tokens
     adapter = run.model.parameters * ADAPTER_SHARE_OF_RANK_16 * recipe.lora.r / 16
     disk = adapter * (4 + 12 * recipe.save_total_limit)
     made = [f"{name}{_begun(run, folder, name, asked)}" for name in stages.made]

@@ -14,7 +14,7 @@ from harness.host.links import refuse_links
 from harness.host.paths import no_file, no_folder
 from harness.host.text import quoted
 from harness.pipeline.predictions import Predictions
-from harness.records import Example, Generation, ReferenceLikelihood, Sample, TextChoice
+from harness.records import Example, ReferenceLikelihood, Sample, TextChoice
 from harness.reports.rows import Origin
 from harness.runs.store import RunFolder
 from harness.runs.view import RunView
@@ -46,22 +46,26 @@ class StoredRun:
         self.need("prepare")
         examples = self.view.examples("test")
         facts: dict[str, Any] = {"name": self.folder.label, "system": system}
-        generations: dict[str, Generation] = {}
         (found,) = (each for each in SYSTEMS if each.name == system)
         if found.texts is None:
             self.need(f"generate-{system}")
             generations = self.view.generations(system)
-            texts = [generations[example.id].text for example in examples]
+            examples = self.view.requests()
+            samples = [
+                sample_of(request, answer.text, answer)
+                for request, answer in zip(examples, generations, strict=True)
+            ]
             relative = self.view.files.generations(system).relative_to(self.folder.path)
             entry = self.folder.manifest["stages"][f"generate-{system}"]
             facts["sha256"] = entry["files"][relative.as_posix()]
         else:
             texts = found.texts(self.view)
-        samples = [
-            sample_of(example, text, generations.get(example.id))
-            for example, text in zip(examples, texts, strict=True)
-        ]
-        groups = [example.group for example in examples]
+            samples = [sample_of(e, text, None) for e, text in zip(examples, texts, strict=True)]
+        asked = self.view.asked
+        each = len(examples) // len(asked)
+        # Answers to one prompt are drawn together.
+        prompts = [e.id if each > 1 else "" for e in asked for _ in range(each)]
+        groups = [e.group or prompt for e, prompt in zip(examples, prompts, strict=True)]
         manifest = self.folder.manifest
         origin = Origin(
             manifest["model"], manifest["task"], manifest["recipe"], manifest["seed"], self.name

@@ -28,8 +28,9 @@ _TEXT_COLUMNS = ("id", "kind", *_WHOLE_TEXT)
 
 @dataclass(frozen=True, slots=True)
 class PredictionRow:
-    """One held-out prompt of one run.
+    """An answer of each system to one held-out prompt of one run.
 
+    id: of the answer; where a prompt has but one, its own.
     reference_written: what the tokenizer can write of the reference, where that differs.
     base_extracted, tuned_extracted: the answers without chat and fence, where that differs.
     prompt_cut: the prompt was longer than the context allows and lost its beginning.

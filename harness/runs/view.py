@@ -7,15 +7,17 @@ needs no lock; whether a stage is whole is the store's to say (`harness.runs.sto
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
+from math import fsum
 from pathlib import Path
 from typing import Any
 
 from harness.host.files import each_jsonl, read_jsonl
 from harness.host.paths import read_bytes
-from harness.records import Example, Generation, ReferenceLikelihood
+from harness.records import Example, Generation, ReferenceLikelihood, answer_id
 from harness.runs.store import RunFolder
 
 
@@ -110,10 +112,22 @@ class RunView:
         rows = islice(each_jsonl(self.files.examples(part)), limit)
         return [Example.from_json(row) for row in rows]
 
-    def generations(self, system: str) -> dict[str, Generation]:
-        """A system's answers, by the prompt's id."""
-        rows = read_jsonl(self.files.generations(system))
-        return {row["id"]: Generation(**row) for row in rows}
+    @property
+    def answers_each(self) -> int:
+        """How many answers a system gives to each prompt."""
+        count: int = self.folder.identity["task"]["decoding"]["num_return_sequences"]
+        return count
+
+    def requests(self) -> list[Example]:
+        """What is asked, once for each answer, under the answer's id: all of the first prompt, then
+        all of the next."""
+        count = range(self.answers_each)
+        return [replace(e, id=answer_id(e.id, n)) for e in self.asked for n in count]
+
+    def generations(self, system: str) -> list[Generation]:
+        """A system's answers, in the order of `requests`."""
+        rows = {row["id"]: row for row in read_jsonl(self.files.generations(system))}
+        return [Generation(**rows[each.id]) for each in self.requests()]
 
     def likelihoods(self, system: str) -> dict[str, ReferenceLikelihood]:
         """The loss of each reference under a system, by the prompt's id."""
@@ -127,12 +141,23 @@ class RunView:
         return [written.get(example.id, example.target) for example in self.asked]
 
     def scores(self, system: str) -> list[dict[str, float | None]] | None:
-        """A system's number by metric, in the order of what is asked; None where it has none."""
+        """A system's number by metric, in the order of what is asked; None where it has none.
+
+        Of several answers to a prompt, the mean of those that have a number.
+        """
+        found = self.answer_scores(system)
+        return None if found is None else [_mean_scores(each) for each in found]
+
+    def answer_scores(self, system: str) -> list[list[dict[str, float | None]]] | None:
+        """The same of each answer to each prompt."""
         path = self.files.scores(system)
         if not path.exists():
             return None
         found = {row["id"]: row["scores"] for row in read_jsonl(path)}
-        return [found[example.id] for example in self.asked]
+        each = (
+            [found.get(answer_id(e.id, n)) for n in range(self.answers_each)] for e in self.asked
+        )
+        return [[scores for scores in own if scores is not None] for own in each]
 
     def log(self) -> list[dict[str, Any]]:
         """A row for each optimiser step, [] where nothing was trained."""
@@ -150,3 +175,14 @@ class RunView:
     def predictions(self) -> str:
         """The run's part of predictions.csv."""
         return read_bytes(self.files.predictions).decode()
+
+
+def _mean_scores(answers: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The mean of each metric over those answers that have a number."""
+    if len(answers) == 1:
+        return dict(answers[0])
+    means: dict[str, float | None] = {}
+    for metric in answers[0]:
+        values = [value for each in answers if (value := each[metric]) is not None]
+        means[metric] = fsum(values) / len(values) if values else None
+    return means

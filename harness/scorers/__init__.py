@@ -52,17 +52,25 @@ def score_all(
 def score_systems(
     systems: Mapping[str, Sequence[Sample]], scorers: Sequence[Chosen]
 ) -> dict[str, list[Scored]]:
-    """The scores of several systems' answers to the same prompts, each in that order.
+    """The scores of several systems' answers, of each in its order.
 
     Shows its progress. Raises as `score_all` does.
     """
     from harness.host.progress import Progress
 
     # The answers to one reference stand together: its parse then serves them all.
-    samples = [sample for same in zip(*systems.values(), strict=True) for sample in same]
-    with Progress("score", len(samples), "answers") as bar:
-        scored = score_all(samples, scorers, lambda _: bar.advance())
-    return {system: scored[at :: len(systems)] for at, system in enumerate(systems)}
+    places: dict[str, list[tuple[str, int]]] = {}
+    for system, samples in systems.items():
+        for at, sample in enumerate(samples):
+            places.setdefault(sample.reference, []).append((system, at))
+    order = [place for same in places.values() for place in same]
+    with Progress("score", len(order), "answers") as bar:
+        every = [systems[system][at] for system, at in order]
+        found = dict(zip(order, score_all(every, scorers, lambda _: bar.advance()), strict=True))
+    return {
+        system: [found[system, at] for at in range(len(samples))]
+        for system, samples in systems.items()
+    }
 
 
 def metrics_of(scorers: Sequence[Chosen]) -> list[Metric]:

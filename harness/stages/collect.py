@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from harness.runs.journal import Journal
 Done = dict[str, set[str]]
 """By stage, the ids of examples whose records are there."""
 
-Ask = Callable[[Backend, list[Example], Done, Tick], Iterator[tuple[str, Any]]]
+Ask = Callable[[Backend, Sequence[Example], Done, Tick], Iterator[tuple[str, Any]]]
 """Asks for records; each comes with the name of its stage."""
 
 Beside = Callable[[Context, Backend], list[str]]
@@ -58,17 +58,17 @@ def collect(
     work: Work,
     ask: Ask,
     target: Path,
+    examples: Sequence[Example],
     more: Callable[[Context, Backend], Path] | None = None,
     beside: Beside = alone,
 ) -> None:
     """Ask the backend for the records that an earlier, interrupted call did not leave behind, and
-    write all to `target` in the order of what is asked.
+    write all to `target` in the order of `examples`.
 
     more: writes another file of the stage. beside: those stages find their records in their
     journals when their turn comes.
     """
     said = stage.replace("-", " ", 1)
-    examples = context.view.examples("test")
     known = {example.id for example in examples}
     with ExitStack() as stack:
 
@@ -101,12 +101,14 @@ def collect(
     ordered = [records[e.id]["record"] for e in examples if e.id in records]
     seconds = _seconds([row["seconds"] for row in records.values()])
     tokens = sum(record[work.counted] for record in ordered)
+    asked = len(context.view.asked)
+    each = len(examples) // asked  # a prompt that is cut is so for each of its answers
     facts = {
-        "asked": len(examples),
+        "asked": asked,
         "records": len(ordered),
         "longest_prompt": max((r.get("prompt_tokens", 0) for r in ordered), default=0),
         "tokens": tokens,
-        "cut": sum(record.get("cut", False) for record in ordered),
+        "cut": sum(record.get("cut", False) for record in ordered) // each,
         "measured": {"seconds": seconds, "tokens_per_second": tokens / max(seconds, 1e-9)},
     }
     if work.record is Generation and isinstance(backend, Together):

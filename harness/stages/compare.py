@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.host.files import write_atomic, write_jsonl
@@ -57,7 +58,9 @@ def compare(context: Context) -> None:
 
 def columns_of(view: RunView, metrics: Sequence[Metric]) -> list[Column]:
     """The log-likelihoods that a run's folder holds and its scores by `metrics`, in the order of
-    what is asked."""
+    what is asked; where a prompt has several answers, their mean is no yes or no."""
+    if view.answers_each > 1:
+        metrics = [replace(metric, binary=False) for metric in metrics]
     ids = [example.id for example in view.examples("test")]
     names = [*(system.name for system in SYSTEMS), AS_GIVEN]
     scores = {name: found for name in names if (found := view.scores(name)) is not None}
@@ -68,33 +71,40 @@ def columns_of(view: RunView, metrics: Sequence[Metric]) -> list[Column]:
 def _prediction_lines(
     context: Context, examples: Sequence[Example], columns: Sequence[Column]
 ) -> list[str]:
-    view = context.view
+    view, run = context.view, context.run
     base, tuned = (view.generations(name) for name in (A, B))
+    each = view.answers_each
     written = view.written_references()
     shown = {c.metric.name: {name: c.shown(name) for name in (A, B)} for c in columns}
-    run = context.run
+    own = {name: [s for of in view.answer_scores(name) or [] for s in of] for name in (A, B)}
+
+    def scores(system: str, at: int) -> dict[str, float | None]:
+        """An answer's own numbers; the losses are of its prompt."""
+        return {metric: v[system][at // each] for metric, v in shown.items()} | own[system][at]
+
     rows = [
         PredictionRow(
             model=run.model.name,
             task=run.task.name,
             recipe=run.recipe.name,
             seed=run.seed,
-            id=example.id,
+            id=a.id,
             kind=example.kind,
             prompt=example.prompt,
             reference=example.target,
-            reference_written="" if written[i] == example.target else written[i],
-            base=base[example.id].text,
-            tuned=tuned[example.id].text,
-            base_extracted=_extracted(base[example.id].text),
-            tuned_extracted=_extracted(tuned[example.id].text),
-            prompt_cut=base[example.id].cut,
-            base_finish_reason=base[example.id].finish_reason,
-            tuned_finish_reason=tuned[example.id].finish_reason,
-            base_scores={name: values[A][i] for name, values in shown.items()},
-            tuned_scores={name: values[B][i] for name, values in shown.items()},
+            reference_written="" if written[at // each] == example.target else written[at // each],
+            base=a.text,
+            tuned=b.text,
+            base_extracted=_extracted(a.text),
+            tuned_extracted=_extracted(b.text),
+            prompt_cut=a.cut,
+            base_finish_reason=a.finish_reason,
+            tuned_finish_reason=b.finish_reason,
+            base_scores=scores(A, at),
+            tuned_scores=scores(B, at),
         )
-        for i, example in enumerate(examples)
+        for at, (a, b) in enumerate(zip(base, tuned, strict=True))
+        for example in (examples[at // each],)
     ]
     return list(prediction_lines(rows, [c.metric.name for c in columns]))
 

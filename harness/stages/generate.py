@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.backends import modules_of_model
@@ -19,13 +19,14 @@ _PREFIX = "generate-"
 
 
 def stage(system: System) -> Stage:
-    """The stage that writes generations/<system>.jsonl, in the order of the test part."""
+    """The stage that writes generations/<system>.jsonl, in the order of the test part, all
+    answers to a prompt together."""
 
     def generate(context: Context) -> None:
         decoding = context.run.task.decoding
 
         def ask(
-            backend: Backend, examples: list[Example], done: Done, tick: Tick
+            backend: Backend, examples: Sequence[Example], done: Done, tick: Tick
         ) -> Iterator[tuple[str, Generation]]:
             if len(done) == 1 or not isinstance(backend, Together):
                 for one in backend.generate(system, examples, decoding, done[name], tick):
@@ -41,7 +42,7 @@ def stage(system: System) -> Stage:
 
         work = Work(Generation, "completion_tokens", "tokens", decoding.max_new_tokens)
         target = context.view.files.generations(system.name)
-        collect(context, name, work, ask, target, beside=others)
+        collect(context, name, work, ask, target, context.view.requests(), beside=others)
 
     name = _PREFIX + system.name
     return Stage(name, generate, code_of, _inputs, needs=needs_of(system))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def stage(system: System) -> Stage:
 
     def likelihood(context: Context) -> None:
         def ask(
-            backend: Backend, examples: list[Example], done: Done, tick: Tick
+            backend: Backend, examples: Sequence[Example], done: Done, tick: Tick
         ) -> Iterator[tuple[str, ReferenceLikelihood]]:
             if "log_likelihood" not in backend.capabilities:
                 return
@@ -37,7 +37,8 @@ def stage(system: System) -> Stage:
 
         work = Work(ReferenceLikelihood, "tokens", "references", 1)
         target = context.view.files.likelihoods(system.name)
-        collect(context, name, work, ask, target, _written if system == BASE else None)
+        more = _written if system == BASE else None
+        collect(context, name, work, ask, target, context.view.asked, more)
 
     name = f"likelihood-{system.name}"
     return Stage(

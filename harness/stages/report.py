@@ -141,15 +141,27 @@ def _caveats(view: RunView) -> list[str]:
 def _decoding(decoding: dict[str, Any], fit: dict[str, Any], answered: dict[str, Any]) -> str:
     most = decoding["max_new_tokens"]
     least = fit["base"]["context"] - answered["longest_prompt"] if "base" in fit else most
-    how = (
-        "greedy"
-        if decoding["temperature"] == 0
-        else f"temperature {decoding['temperature']}, top-p {decoding['top_p']}, "
-        f"seed {decoding['seed']}"
-    )
+    how = ", ".join(_chosen(decoding))
     less = f" (beside the longest prompt {least:,}, as the context allows)" if least < most else ""
     cut = f"; {answered['cut']:,} prompts cut" if answered["cut"] else ""
     return f"{how}, at most {most:,} new tokens{less}{cut}"
+
+
+def _chosen(decoding: dict[str, Any]) -> list[str]:
+    """How tokens are chosen, and how many answers there are."""
+    said = ["greedy"]
+    if decoding["temperature"]:
+        given = {"top-p": ("top_p", 1.0), "top-k": ("top_k", 0), "min-p": ("min_p", 0.0)}
+        said = [f"temperature {decoding['temperature']}"]
+        said += [f"{name} {decoding[k]}" for name, (k, off) in given.items() if decoding[k] != off]
+        said.append(f"seed {decoding['seed']}")
+    if decoding["repetition_penalty"] != 1:
+        said.append(f"repetition penalty {decoding['repetition_penalty']}")
+    if decoding["stop"]:
+        said.append(f"ended by {' or '.join(map(repr, decoding['stop']))}")
+    if decoding["num_return_sequences"] > 1:
+        said.append(f"{decoding['num_return_sequences']} answers to each prompt, scores averaged")
+    return said
 
 
 def _measured(view: RunView) -> list[tuple[str, str]]:

@@ -16,32 +16,29 @@ from harness.systems import AS_GIVEN, BASE, REFERENCE, SYSTEMS, generating
 
 
 def score(context: Context) -> None:
-    """Write scores/<system>.jsonl, one line a prompt (see `score_row`).
+    """Write scores/<system>.jsonl, one line an answer (see `score_row`).
 
     And scores/reference_as_given.jsonl where that is another text for some prompt.
     """
     run, view = context.run, context.view
     scorers = get(run.task.scorers, run.task.text)
     examples = view.examples("test")
-    answers: dict[str, dict[str, Generation]] = {}
-    texts: dict[str, list[str]] = {}
-    for each in SYSTEMS:
-        if each.texts is None:
-            answers[each.name] = found = view.generations(each.name)
-            texts[each.name] = [found[e.id].text for e in examples]
-        else:
-            texts[each.name] = each.texts(view)
+    texts = {each.name: each.texts(view) for each in SYSTEMS if each.texts is not None}
     as_given = [e.target for e in examples]
     unlike = sum(a != b for a, b in zip(texts[REFERENCE.name], as_given, strict=True))
     if unlike:
         texts[AS_GIVEN] = as_given
     systems = {
-        system: [
-            sample_of(example, text, answers.get(system, {}).get(example.id))
-            for example, text in zip(examples, of_system, strict=True)
+        each.name: [
+            sample_of(request, answer.text, answer)
+            for request, answer in zip(view.requests(), view.generations(each.name), strict=True)
         ]
-        for system, of_system in texts.items()
+        for each in generating()
     }
+    for name, of_system in texts.items():
+        systems[name] = [
+            sample_of(e, text, None) for e, text in zip(examples, of_system, strict=True)
+        ]
     with stopwatch() as seconds:
         scored = score_systems(systems, scorers)
         files = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.support.commands import (
 MODEL_OF = {"falcon": "falcon7b", "llama": "llama2-7b", "gemma3": "gemma3-270m"}
 EVERYTHING = tuple(stage_names())
 AFTER_TRAINING = EVERYTHING[2:]
+SAMPLED = ("temperature=0.7", "top_k=5", "stop=['</html>']")
 
 
 def rows_of(cwd: Path) -> dict[str, ComparisonRow]:
@@ -252,3 +254,39 @@ def test_secrets_and_places_stay_out_of_what_is_written(
     assert adapters
     for path in adapters:
         assert str(tmp_path) not in path.read_text()
+
+
+def test_several_answers_to_a_prompt_are_averaged_and_drawn_together(
+    commands: Commands, tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry", test=4)
+    script = write_script(tmp_path / "says.jsonl")
+    right = {"arm": "base", "text": "{reference}"}
+    # Of base's three answers to the first prompt two are right, of those to the third one is.
+    rows = [{**right, "id": id} for id in ("000012", "000012#2", "000014#1")]
+    with script.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    words = run_of(registry, {"scripted": script}, "--set", "decoding.num_return_sequences=3")
+    refused = commands.run(tmp_path, *words)
+    assert refused.status == 2
+    assert "needs a temperature" in refused.stderr
+    outcome = commands.run(tmp_path, *words, *(f"decoding.{x}" for x in SAMPLED))
+    assert outcome.status == 0, outcome.output
+
+    exact = rows_of(tmp_path)["exact_match"]
+    assert (exact.n, exact.base, exact.tuned) == (4, pytest.approx(1 / 4), 1.0)
+    assert (exact.wins, exact.ties) == (4, 0)
+    # All sixteen flips of the four prompts' means: two are as far from 0 as what was found.
+    assert exact.p_value == pytest.approx(2 / 16)
+    predictions = list(csv.DictReader((tmp_path / "results" / "predictions.csv").open()))
+    assert [row["id"] for row in predictions[:4]] == ["000012", "000012#1", "000012#2", "000013"]
+    own = [row["base_exact_match"] for row in predictions if row["id"].startswith("000012")]
+    assert own == ["1.0", "0.0", "1.0"]
+    text = (tmp_path / "results" / "comparison.md").read_text()
+    assert "temperature 0.7, top-k 5, seed 0, ended by '" in text
+    assert "3 answers to each prompt, scores averaged" in text
+
+    (folder,) = run_folders(tmp_path)
+    again = commands.run(tmp_path, "compare", f"{folder}:base", f"{folder}:tuned")
+    assert again.status == 0, again.output
+    assert "4 of 12 samples" in again.output
