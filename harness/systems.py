@@ -8,7 +8,7 @@ that asks with other prompts also needs them where examples become requests
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from harness.runs.view import RunView
@@ -21,7 +21,7 @@ class System:
     """What answers prompts.
 
     name:    in files and tables.
-    adapter: it answers with the adapter that the run trains.
+    adapter: it answers with the adapter that the run trains, or with a given one of its name.
     texts:   of a system without a model, its answers to what is asked, in order.
     """
 
@@ -48,7 +48,6 @@ REFERENCE = System("reference", texts=RunView.written_references)
 NEAREST = System("nearest", texts=_nearest)
 """The training answer whose prompt is nearest: the floor of an adapter that has learnt to copy."""
 
-SYSTEMS = (BASE, TUNED, REFERENCE, NEAREST)
 COMPARED = (BASE, TUNED)
 """A and B of a run's comparison."""
 
@@ -56,6 +55,12 @@ AS_GIVEN = "reference_as_given"
 """Scores of the references as the data has them, where the tokenizer cannot write some of them."""
 
 
-def generating() -> tuple[System, ...]:
-    """The systems that a backend answers for."""
-    return tuple(system for system in SYSTEMS if system.generates)
+def generating(adapters: Iterable[str] = ()) -> tuple[System, ...]:
+    """The systems of a run that a backend answers for. adapters: names of those that it was
+    given beside its own."""
+    return (BASE, TUNED, *(System(name, adapter=True) for name in adapters))
+
+
+def systems(adapters: Iterable[str] = ()) -> tuple[System, ...]:
+    """All systems of a run."""
+    return (*generating(adapters), REFERENCE, NEAREST)

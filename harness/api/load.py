@@ -15,7 +15,7 @@ from harness.host.text import listed, quoted
 from harness.pipeline.stored import StoredRun, open_run
 from harness.reports.rows import loss_columns
 from harness.runs.store import Status
-from harness.systems import AS_GIVEN, SYSTEMS, generating
+from harness.systems import AS_GIVEN, generating, systems
 
 if TYPE_CHECKING:
     from harness.data.tokens import Codec
@@ -62,7 +62,7 @@ class LoadedRun:
         ("base", "tuned"), then why each ended ("base_finish_reason": "stop", or "length" where it
         was cut off). Where a prompt has several answers, the second one's id is the prompt's with
         "#1" after it."""
-        names = [system.name for system in generating()]
+        names = [system.name for system in generating(self._view.adapters)]
         answers = {name: self._stored.answers(name).samples for name in names}
         return rows_of(
             {
@@ -83,11 +83,14 @@ class LoadedRun:
         it is their mean."""
         self._stored.need("score")
         ids = [example.id for example in self._view.asked]
-        found = {system.name: self._stored.losses(system.name) for system in generating()}
+        found = {
+            system.name: self._stored.losses(system.name)
+            for system in generating(self._view.adapters)
+        }
         losses = {name: each for name, each in found.items() if each is not None}
         columns = loss_columns(losses, ids) if losses else []
         rows: list[dict[str, Any]] = []
-        for system in (*(each.name for each in SYSTEMS), AS_GIVEN):
+        for system in (*(each.name for each in systems(self._view.adapters)), AS_GIVEN):
             scores = self._view.scores(system)
             if scores is None:
                 continue

@@ -49,6 +49,7 @@ def run(
     set: Mapping[str, Any] | None = None,
     data: Mapping[str, AnyPath] | None = None,
     weights: Mapping[str, AnyPath] | None = None,
+    adapters: Mapping[str, AnyPath] | None = None,
     max_memory: int | None = None,
     report_to: str | Sequence[str] = (),
     verify: bool = False,
@@ -65,6 +66,8 @@ def run(
     set: fields of recipes and tasks by name, {"max_steps": 4, "lora.r": 8} (harness.config.schema).
     data: a task's rows, by its name: a folder, JSON, JSONL, CSV or Parquet file.
     weights: a folder with a model's weights, by its name.
+    adapters: folders of other LoRA adapters of the model, by the names of the systems that they
+    are; each answers as well, and is in systems.csv.
     max_memory: bytes of a GPU to plan training for. report_to: "wandb", "tensorboard", "trackio".
     verify: hash weights and data in the caches anew, and mend what is damaged.
     registry: a folder with models/, recipes/ and tasks/ of your own, beside the shipped ones.
@@ -94,6 +97,7 @@ def run(
         overrides=of_values(set or {}),
         data={key: str(_path(path)) for key, path in (data or {}).items()},
         weights={key: str(_path(path)) for key, path in (weights or {}).items()},
+        adapters={key: str(_path(path)) for key, path in (adapters or {}).items()},
         max_memory=None if max_memory is None else _whole("max_memory", max_memory, 2**20),
         report_to=_trackers(report_to),
         verify=verify,

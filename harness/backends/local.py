@@ -22,8 +22,9 @@ from harness.systems import System, generating
 
 
 class LocalBackend:
-    """Answers with the base of a run, and for systems that have it with the adapter it trained.
+    """Answers with the base of a run, and with the adapters on it.
 
+    adapters: what each system answers with, None: the bare base; one at least is an adapter.
     max_length: tokens of a reference that are scored at most (prompt included).
     slots: prompts answered together at most; None: as many as are of use on the device.
     """
@@ -32,22 +33,23 @@ class LocalBackend:
 
     def __init__(
         self,
-        adapter: Adapter,
+        adapters: Mapping[str, Adapter | None],
         codec: Codec,
         max_length: int,
         say: Callable[[str], None],
         slots: int | None = None,
     ) -> None:
-        base = adapter.base
-        adapters = {each.name: adapter if each.adapter else None for each in generating()}
-        decoder = decoder_of(base, adapter)
-        self.adapter, self.codec = adapter, codec
+        self.adapters, self.codec = dict(adapters), codec
+        on_base = [each for each in adapters.values() if each is not None]
+        self._first = on_base[0]
+        base = self._first.base
+        decoder = decoder_of(base, *on_base)
         self.engine = engine_of(base, adapters, say, decoder, slots)
-        self._likelihood = LogLikelihood(adapter, codec, min(max_length, base.context), decoder)
+        self._likelihood = LogLikelihood(base, codec, min(max_length, base.context), decoder)
 
     def close(self) -> None:
-        """Take the adapter off the base."""
-        self.adapter.detach()
+        """Take the adapters off the base."""
+        self._first.detach()
 
     def generate(
         self,
@@ -84,16 +86,17 @@ class LocalBackend:
     def log_likelihoods(
         self, system: System, examples: Sequence[Example], done: Collection[str]
     ) -> Iterator[ReferenceLikelihood]:
-        return self._likelihood.of(examples, done, adapted=system.adapter)
+        adapter = self.adapters[system.name]
+        return self._likelihood.of(examples, adapter or self._first, adapter is not None, done)
 
     def written(self, text: str) -> str:
         return self.codec.written(text)
 
 
 def make(context: Context) -> LocalBackend:
-    """The backend of a run whose adapter is there, which is proved to be live first.
+    """The backend of a run whose adapter is there; all adapters are proved to be live first.
 
-    The adapter stays on the base for the run's other systems. Raises AdapterError, RunError,
+    They stay on the base for the run's other systems. Raises AdapterError, RunError,
     MissingError.
     """
     run, session = context.run, context.session
@@ -102,13 +105,20 @@ def make(context: Context) -> LocalBackend:
     if isinstance(held, LocalBackend):
         return held
     base = session.base(run)
-    adapter = Adapter.load(base, folder)
+    trained = Adapter.load(base, folder)
     codec = base.codec(run.task.template)
     try:
-        adapter.check_live(codec.prompt_ids("probe"))
-        backend = LocalBackend(adapter, codec, run.recipe.max_length, context.say)
+        adapters: dict[str, Adapter | None] = {
+            each.name: trained if each.adapter else None for each in generating()
+        }
+        for name, given in run.adapters.items():
+            adapters[name] = trained.beside(given.folder)
+        for adapter in adapters.values():
+            if adapter is not None:
+                adapter.check_live(codec.prompt_ids("probe"))
+        backend = LocalBackend(adapters, codec, run.recipe.max_length, context.say)
     except BaseException:
-        adapter.detach()
+        trained.detach()
         raise
     session.hold(folder, backend)
     return backend

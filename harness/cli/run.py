@@ -73,6 +73,13 @@ def add(verbs: Verbs) -> Parser:
         "read a task's rows from a folder, JSON, JSONL, CSV or Parquet file",
     )
     add_pairs(parser, "--weights", "MODEL=PATH", "load a model from a local folder")
+    add_pairs(
+        parser,
+        "--adapters",
+        "NAME=DIR",
+        "let other LoRA adapters of the model answer as well, each from a folder of PEFT's or a "
+        "run's; they are in systems.csv",
+    )
     parser.add_argument(
         "--quantization",
         choices=QUANTIZATIONS,
@@ -153,6 +160,7 @@ def carry_out(arguments: argparse.Namespace, command: str) -> int:
         ),
         data=pairs("--data", arguments.data),
         weights=pairs("--weights", arguments.weights),
+        adapters=pairs("--adapters", arguments.adapters),
         max_memory=arguments.max_memory,
         report_to=tuple(dict.fromkeys(arguments.report_to)),
         verify=arguments.verify,

@@ -30,12 +30,12 @@ def activations_per_token(config: Any) -> int:
     return elements
 
 
-def supports(base: Base, adapter: Adapter | None) -> bool:
-    """Whether `Decoder` computes the model with the adapter, if there is one; transformers' layers
-    do the others."""
+def supports(base: Base, *adapters: Adapter) -> bool:
+    """Whether `Decoder` computes the model with the adapters; transformers' layers do the
+    others."""
     config = base.model.config
     plain = base.quantization in ("nf4", "none")
-    if adapter is not None:
+    for adapter in adapters:
         lora = adapter.settings
         plain = plain and not lora.use_dora and lora.bias == "none"
         plain = plain and not lora.modules_to_save and adapter.on_linears()
@@ -52,7 +52,7 @@ def _has_rope_kernel(base: Base) -> bool:
 
 
 class Decoder:
-    """The layers of `base` with the adapter that is on it, if there is one, without gradients.
+    """The layers of `base` with the adapters that are on it, without gradients.
 
     dense: hold all weights dequantised, or dequantise them at each product. flash: attention by
     our kernel where it serves the heads, or by torch's.
@@ -64,11 +64,13 @@ class Decoder:
         self.flash = flash
         self.stack: Stack = FAMILIES[base.model.config.model_type].stack(base, dense)
         self.layers = self.stack.layers
+        groups = [group for layer in self.layers for group in layer.linears]
+        self.adapters = max(group.adapters for group in groups)
         self._views = [v for layer in self.layers for g in layer.linears for v in g.views()]
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take over the adapter's values as they are now: once before a step's sequences."""
+        """Take over the adapters' values as they are now: once before a step's sequences."""
         if not self._views:
             return
         values = torch._foreach_mul([p for p, _, _ in self._views], [f for _, _, f in self._views])
@@ -77,27 +79,35 @@ class Decoder:
 
     @torch.no_grad()
     def states(
-        self, samples: Sequence[TokenSample], adapted: Sequence[bool] | None = None
+        self, samples: Sequence[TokenSample], adapters: Sequence[int | None] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Final hidden states [N, D] at the positions that predict the samples' scored tokens, and
         those tokens [N]; no dropout.
 
-        adapted: which of the samples see the adapter; None: all.
+        adapters: which one each sample sees, by its index, or None for the bare base; None: all see
+        the only one.
         """
         packed, inputs = self.inputs(samples, -1)
-        if adapted is not None:
-            inputs = replace(inputs, gate=self._gate(packed, adapted))
+        if adapters is not None:
+            inputs = replace(inputs, gate=self._gate(packed, adapters))
         residual, delta = self.stack.embedding(packed.ids), None
         for layer in self.layers:
             residual, delta, _ = layer.forward(residual, delta, inputs)
         return self.final_states(residual, delta, packed.predict)[1], packed.labels
 
-    def _gate(self, packed: PackedSequence, adapted: Sequence[bool]) -> Tensor:
-        """A packed sequence's gate [T, 1]."""
+    def gates(self, adapters: Sequence[int | None]) -> Tensor:
+        """A row [adapters on the base] for each, as `LayerInputs.gate` has it; on the host."""
+        rows = torch.zeros(len(adapters), self.adapters, dtype=self.base.dtype)
+        for row, adapter in zip(rows, adapters, strict=True):
+            if adapter is not None:
+                row[adapter] = 1
+        return rows
+
+    def _gate(self, packed: PackedSequence, adapters: Sequence[int | None]) -> Tensor:
+        """A packed sequence's gate [T, adapters]."""
         lengths = torch.tensor(packed.seqlens)
-        spare = [False] * (len(lengths) - len(adapted))
-        gate = torch.tensor([*adapted, *spare]).repeat_interleave(lengths)
-        return gate[:, None].to(self.base.device, self.base.dtype)
+        rows = self.gates([*adapters, *[None] * (len(lengths) - len(adapters))])
+        return rows.repeat_interleave(lengths, dim=0).to(self.base.device)
 
     def inputs(
         self, samples: Sequence[TokenSample], dropout_seed: int

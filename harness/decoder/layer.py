@@ -19,8 +19,9 @@ class LayerInputs:
     """What every layer reads of a packed sequence beside the residual stream.
 
     attention: by the layers' kind. dropout_seed: what LoRA's dropout is drawn from, the same
-    forward and backward; none is dropped where it is negative. gate: [T, 1], 1 for tokens that see
-    the adapter and 0 for those that see the bare base, or None: all see it.
+    forward and backward; none is dropped where it is negative. gate: [T, adapters], 1 where a token
+    sees an adapter and else 0, all of them for one that sees the bare base; None: all see the only
+    adapter.
     """
 
     attention: Mapping[str, Attends]

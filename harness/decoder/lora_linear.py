@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.kernels import pointwise
+from harness.models.adapter import index_of
 
 PITCH = 128
 """Rows of what products read begin at multiples of this many elements: a GPU's loads are then
@@ -39,20 +40,29 @@ def pitched(rows: int, columns: int, spare: int, like: Tensor) -> Tensor:
 
 
 @dataclass(slots=True)
-class LoraLinear:
-    """One linear of a group: where it stands in W and, where it carries LoRA, its A and B.
+class LoraTerm:
+    """An adapter's part on one linear: a [r, in], b [out, r], and where it stands among the ranks
+    of the group. adapter: which, from 0 on (`Adapter.index`)."""
 
-    linear: the frozen module (dense, or 4-bit). a [r, in], b [out, r]: the trained parameters.
+    a: nn.Parameter
+    b: nn.Parameter
+    scaling: float
+    dropout: float
+    adapter: int
+    ranks: slice = field(default_factory=lambda: slice(0, 0))
+
+
+@dataclass(slots=True)
+class LoraLinear:
+    """One linear of a group: where it stands in W, and the adapters' parts on it.
+
+    linear: the frozen module (dense, or 4-bit).
     """
 
     linear: Any
     rows: slice
     columns: slice
-    a: nn.Parameter | None
-    b: nn.Parameter | None
-    scaling: float
-    dropout: float
-    ranks: slice = field(default_factory=lambda: slice(0, 0))
+    terms: list[LoraTerm]
 
 
 def lora_linear(module: Any, row: int, column: int) -> LoraLinear:
@@ -60,11 +70,18 @@ def lora_linear(module: Any, row: int, column: int) -> LoraLinear:
     linear = getattr(module, "base_layer", module)
     rows = slice(row, row + linear.out_features)
     columns = slice(column, column + linear.in_features)
-    if linear is module:
-        return LoraLinear(linear, rows, columns, None, None, 0.0, 0.0)
-    dropout = getattr(module.lora_dropout["default"], "p", 0.0)
-    a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
-    return LoraLinear(linear, rows, columns, a, b, module.scaling["default"], dropout)
+    names = [] if linear is module else sorted(module.lora_A, key=index_of)
+    terms = [
+        LoraTerm(
+            module.lora_A[name].weight,
+            module.lora_B[name].weight,
+            module.scaling[name],
+            getattr(module.lora_dropout[name], "p", 0.0),
+            index_of(name),
+        )
+        for name in names
+    ]
+    return LoraLinear(linear, rows, columns, terms)
 
 
 FEW_ROWS = 256
@@ -107,6 +124,9 @@ def dense_weight(linear: Any) -> Tensor:
 class LoraGroup:
     """Linears as one product: they share their input (stacked) or add up (side by side).
 
+    Where several adapters are on them, each has as many of the ranks R, one adapter's after
+    another's; a token's gate leaves it those of its own.
+
     dense: hold W in full. Buffers that `forward` and `backward` take have `rank` columns more than
     the input (the output) has; they are filled here.
     """
@@ -118,13 +138,18 @@ class LoraGroup:
         self.seed = seed
         self.inputs = max(p.columns.stop for p in linears)
         self.outputs = max(p.rows.stop for p in linears)
-        at = 0
-        for p in self.linears:
-            width = 0 if p.a is None else p.a.shape[0]
-            p.ranks = slice(at, at + width)
-            at += width
-        self.rank = -(-at // 8) * 8  # rows stay aligned to 16 bytes
-        self.dropout = max(p.dropout for p in linears)
+        terms = self.terms()
+        self.adapters = max((t.adapter + 1 for _, t in terms), default=0)
+        used = [0] * self.adapters
+        for _, t in terms:
+            t.ranks = slice(used[t.adapter], used[t.adapter] + len(t.a))
+            used[t.adapter] += len(t.a)
+        width = -(-max(used, default=0) // 8) * 8  # rows stay aligned to 16 bytes
+        for _, t in terms:
+            at = t.adapter * width
+            t.ranks = slice(at + t.ranks.start, at + t.ranks.stop)
+        self.rank = self.adapters * width
+        self.dropout = max((t.dropout for _, t in terms), default=0.0)
         device = self.linears[0].linear.weight.device
         self.matrix: Tensor | None = None
         if dense:
@@ -141,13 +166,16 @@ class LoraGroup:
             self.a = torch.zeros(self.rank, self.inputs, dtype=dtype, device=device)
             self.b = torch.zeros(self.outputs, self.rank, dtype=dtype, device=device)
 
+    def terms(self) -> list[tuple[LoraLinear, LoraTerm]]:
+        """Every adapter's part on every linear."""
+        return [(p, t) for p in self.linears for t in p.terms]
+
     def views(self) -> list[tuple[nn.Parameter, Tensor, float]]:
         """Each trained parameter, where its value stands here, and the factor it stands with."""
         found: list[tuple[nn.Parameter, Tensor, float]] = []
-        for p in self.linears:
-            if p.a is not None and p.b is not None:
-                found.append((p.a, self.a[p.ranks, p.columns], 1.0))
-                found.append((p.b, self.b[p.rows, p.ranks], p.scaling))
+        for p, t in self.terms():
+            found.append((t.a, self.a[t.ranks, p.columns], 1.0))
+            found.append((t.b, self.b[p.rows, t.ranks], t.scaling))
         return found
 
     def input(self, tokens: int) -> Tensor:
@@ -168,12 +196,11 @@ class LoraGroup:
             torch.mm(inner, self.a.T, out=xa)
         elif self.rank:
             xa.zero_()
-            for p in self.linears:
-                if p.a is not None:
-                    dropped = inner[:, p.columns] * self._mask(p, dropout_seed, len(x))
-                    xa[:, p.ranks] = dropped @ self.a[p.ranks, p.columns].T
+            for p, t in self.terms():
+                dropped = inner[:, p.columns] * self._mask(p, t, dropout_seed, len(x))
+                xa[:, t.ranks] = dropped @ self.a[t.ranks, p.columns].T
         if self.rank and gate is not None:
-            xa.mul_(gate)
+            xa.view(len(xa), self.adapters, -1).mul_(gate[:, : self.adapters, None])
         if self.matrix is not None:
             return product(x, self.matrix[: self.outputs])
         y = x.new_empty(len(x), self.outputs)
@@ -226,10 +253,9 @@ class LoraGroup:
                 end = self.outputs if self.dropout else len(self.matrix)
                 found[block] = g[:, :end] @ self.matrix[:end, p.columns]
         if self.rank and self.dropout:
-            for p in self.linears:
-                if p.a is not None:
-                    term = gb[:, p.ranks] @ self.a[p.ranks, p.columns]
-                    found[p.columns.start] += term * self._mask(p, dropout_seed, len(x))
+            for p, t in self.terms():
+                term = gb[:, t.ranks] @ self.a[t.ranks, p.columns]
+                found[p.columns.start] += term * self._mask(p, t, dropout_seed, len(x))
         elif self.rank and self.matrix is None:
             for block, gx in found.items():
                 gx.addmm_(gb, self.a[:, block : block + gx.shape[1]])
@@ -239,19 +265,18 @@ class LoraGroup:
         if not self.dropout:
             return matmul_fp32(gb.T, inner)
         grad = torch.zeros_like(self.a, dtype=torch.float32)
-        for p in self.linears:
-            if p.a is not None:
-                dropped = inner[:, p.columns] * self._mask(p, dropout_seed, len(inner))
-                grad[p.ranks, p.columns] = matmul_fp32(gb[:, p.ranks].T, dropped)
+        for p, t in self.terms():
+            dropped = inner[:, p.columns] * self._mask(p, t, dropout_seed, len(inner))
+            grad[t.ranks, p.columns] = matmul_fp32(gb[:, t.ranks].T, dropped)
         return grad
 
-    def _mask(self, p: LoraLinear, dropout_seed: int, tokens: int) -> Tensor:
+    def _mask(self, p: LoraLinear, t: LoraTerm, dropout_seed: int, tokens: int) -> Tensor:
         """Dropout of one linear's input: 0 or 1 / (1 - p), drawn again whenever it is asked for."""
         device = self.a.device
-        source = torch.Generator(device).manual_seed(hash((dropout_seed, self.seed, p.ranks.start)))
+        source = torch.Generator(device).manual_seed(hash((dropout_seed, self.seed, t.ranks.start)))
         shape = (tokens, p.columns.stop - p.columns.start)
         drawn = torch.rand(shape, generator=source, device=device, dtype=torch.float32)
-        return (drawn >= p.dropout).to(self.a.dtype) / (1 - p.dropout)
+        return (drawn >= t.dropout).to(self.a.dtype) / (1 - t.dropout)
 
 
 class LoraGradients:
@@ -264,11 +289,10 @@ class LoraGradients:
 
     def add(self, group: LoraGroup, a: Tensor, b: Tensor) -> None:
         """Note a [R, I] and b [O, R], the gradients with respect to A and s B; float32."""
-        for p in group.linears:
-            if p.a is not None and p.b is not None:
-                self._a.append((p.a, a[p.ranks, p.columns]))
-                self._b.append((p.b, b[p.rows, p.ranks]))
-                self._factors.append(p.scaling)
+        for p, t in group.terms():
+            self._a.append((t.a, a[t.ranks, p.columns]))
+            self._b.append((t.b, b[p.rows, t.ranks]))
+            self._factors.append(t.scaling)
 
     def flush(self) -> None:
         """Add what was noted to the parameters' .grad."""

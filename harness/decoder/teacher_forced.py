@@ -27,16 +27,16 @@ def token_scores(
     base: Base,
     samples: Sequence[TokenSample],
     decoder: Decoder | None = None,
-    adapted: Sequence[bool] | None = None,
+    adapters: Sequence[int | None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """nll [N] in nats (float32) of the samples' scored tokens, and whether each was the model's
     first choice [N] (bool); the samples, one at least, are packed into one sequence.
 
-    decoder: the fused layers (refreshed); None for transformers' own. adapted: which of the samples
-    see the adapter, for the fused layers (None: all); transformers' see what is switched on.
+    decoder: the fused layers (refreshed); None for transformers' own. adapters: which one each
+    sample sees, for the fused layers (see `Decoder.states`); transformers' see what is switched on.
     """
     if decoder is not None:
-        states, labels = decoder.states(samples, adapted)
+        states, labels = decoder.states(samples, adapters)
     else:
         packed = pack_samples(samples, base.device)
         states, labels = hidden_states(base, packed), packed.labels

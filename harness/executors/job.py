@@ -20,7 +20,7 @@ from harness.runs.environment import commit, environment
 from harness.runs.run import Run
 from harness.runs.store import RunFolder, Status
 from harness.runs.view import RunView
-from harness.stages import stages
+from harness.stages import stage_names, stages
 
 Say = Callable[[str], None]
 
@@ -58,7 +58,7 @@ def carry_out(job: Job, session: Session, say: Say) -> Outcome:
     Raises StorageError where the disk takes nothing more, BusyError, Interrupted.
     """
     run, folder = job.run, job.folder(say)
-    names = [stage.name for stage in stages()]
+    names = stage_names(tuple(run.adapters))
     if folder.status == "done" and all(folder.is_done(name, run.keys[name]) for name in names):
         say(f"{run.label}: done before, in {folder.path}")
         return Outcome(folder, "done")
@@ -107,7 +107,7 @@ def prepare(job: Job, session: Session, say: Say) -> None:
 
 def _advance(context: Context, names: Sequence[str]) -> None:
     """Those stages that are not done, in order; equal work of a sibling run is taken over."""
-    for stage in stages():
+    for stage in stages(tuple(context.run.adapters)):
         if stage.name not in names:
             continue
         check()

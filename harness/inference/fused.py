@@ -67,9 +67,12 @@ class FusedRunner:
 
     mixed = True
 
-    def __init__(self, base: Base, decoder: Decoder, adapted: Mapping[str, bool]) -> None:
+    def __init__(self, base: Base, decoder: Decoder, adapters: Mapping[str, int | None]) -> None:
         self.base, self.decoder = base, decoder
-        self._adapted = dict(adapted)
+        self._adapters = dict(adapters)
+        each: dict[int | None, None] = dict.fromkeys(self._adapters.values())
+        self._homes = {adapter: at for at, adapter in enumerate(each)}
+        self._gates = {adapter: decoder.gates([adapter])[0].to(base.device) for adapter in each}
         self._cuda = base.device.type == "cuda"
         self.dense = not self._cuda
         self.lag = 1 if self._cuda else 0
@@ -126,12 +129,12 @@ class FusedRunner:
         self._steps = self._chunk = None
         self._state = s = _State(
             slots=slots,
-            cache=SlotCache(layers, rows + 2, heads, length, size, device, dtype),
+            cache=SlotCache(layers, rows + len(self._homes), heads, length, size, device, dtype),
             ropes=tables,
             rows=Rows(rows, self.base.head_weight.shape[0], device),
             token=torch.zeros(rows, dtype=torch.long, device=device),
             place=torch.full((rows,), length, dtype=torch.long, device=device),
-            gate=torch.zeros(rows, 1, dtype=dtype, device=device),
+            gate=torch.zeros(rows, self.decoder.adapters, dtype=dtype, device=device),
         )
         if self._cuda:
             self._steps = StepGraphs(
@@ -143,22 +146,26 @@ class FusedRunner:
     # --- slots ---------------------------------------------------------------------------------
 
     def share(self, prefix: tuple[int, ...]) -> None:
-        """As `Runner` has it: what is read stands in two slots beyond those of requests."""
+        """As `Runner` has it: what is read stands in slots beyond those of requests."""
         s = self._held()
         s.prefix = prefix if len(prefix) < s.cache.length else ()
         size = self.chunk or len(prefix)
         for at in range(0, len(s.prefix), max(size, 1)):
-            for adapted in {*self._adapted.values()}:
+            for adapter in self._homes:
                 end = min(at + size, len(s.prefix))
-                self._prefill(s, [(s.home(adapted), s.prefix, adapted, at, end)])
+                self._prefill(s, [(self._home(adapter), s.prefix, adapter, at, end)])
 
     def begin(self, slot: int, request: Request) -> int:
         """As `Runner` has it."""
         s, size = self._held(), len(self._held().prefix)
         if not size or len(request.token_ids) <= size or request.token_ids[:size] != s.prefix:
             return 0
-        s.cache.copy(s.home(self._adapted[request.system]), slot, size)
+        s.cache.copy(self._home(self._adapters[request.system]), slot, size)
         return size
+
+    def _home(self, adapter: int | None) -> int:
+        """The slot in which the prefix stands as an adapter reads it, or the bare base."""
+        return len(self._held().token) + self._homes[adapter]
 
     def start(self, slot: int, request: Request) -> None:
         """As `Runner` has it."""
@@ -166,7 +173,7 @@ class FusedRunner:
         # Filled, not assigned: on a GPU the host would wait for all that was launched.
         s.token[slot].fill_(request.token_ids[-1])
         s.place[slot].fill_(len(request.token_ids) - 1)
-        s.gate[slot].fill_(float(self._adapted[request.system]))
+        s.gate[slot].copy_(self._gates[self._adapters[request.system]])
         s.rows.set(slot, request)
 
     def stop(self, slot: int) -> None:
@@ -189,7 +196,7 @@ class FusedRunner:
         """As `Runner` has it."""
         s = self._held()
         pieces = [
-            (slot, request.token_ids, self._adapted[request.system], first, end)
+            (slot, request.token_ids, self._adapters[request.system], first, end)
             for slot, request, first, end in parts
         ]
         if self._cuda:
@@ -209,19 +216,19 @@ class FusedRunner:
         ids: list[int] = []
         slots: list[int] = []
         places: list[int] = []
-        gates: list[float] = []
+        adapters: list[int | None] = []
         pieces = []
-        for slot, tokens, adapted, first, end in parts:
+        for slot, tokens, adapter, first, end in parts:
             pieces.append(Piece(len(ids), len(ids) + end - first, slot, first))
             ids += tokens[first:end]
             slots += [slot] * (end - first)
             places += range(first, end)
-            gates += [float(adapted)] * (end - first)
+            adapters += [adapter] * (end - first)
         spare = (self.chunk or max(FEWEST, len(ids))) - len(ids)
         whole = torch.tensor(
             [ids + [0] * spare, slots + [0] * spare, places + [s.cache.length] * spare]
         )
-        gate = torch.tensor([*gates, *[0.0] * spare])[:, None].to(self.base.dtype)
+        gate = self.decoder.gates([*adapters, *[None] * spare])
         if self._chunk is not None:
             self._chunk.launch(whole, gate, tiles_of(pieces, CHUNK // 64 + PIECES))
         else:
@@ -312,8 +319,8 @@ class FusedRunner:
         return self._state
 
 
-_Part = tuple[int, tuple[int, ...], bool, int, int]
-"""A slot, tokens, whether they see the adapter, the first and the end of those to read."""
+_Part = tuple[int, tuple[int, ...], int | None, int, int]
+"""A slot, tokens, which adapter they see, the first and the end of those to read."""
 
 
 @dataclass
@@ -322,8 +329,8 @@ class _State:
 
     slots: those in use; on a CPU the cache has FEWEST at the least. ropes: cos and sin [length + 1,
     K / 2] by kind of attention. token, place [slots]: what each slot is asked next, and where it
-    stands; place is `length` where a slot is free. gate: [slots, 1], as in `LayerInputs`. prefix:
-    tokens that are read already, as the base and as the adapted model do.
+    stands; place is `length` where a slot is free. gate: [slots, adapters], as in `LayerInputs`.
+    prefix: tokens that are read already, as every system does.
     """
 
     slots: int
@@ -334,10 +341,6 @@ class _State:
     place: Tensor
     gate: Tensor
     prefix: tuple[int, ...] = ()
-
-    def home(self, adapted: bool) -> int:
-        """The slot in which the prefix stands."""
-        return len(self.token) + adapted
 
     def ropes_at(self, place: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """cos and sin [T, K / 2] at places [T], by kind of attention."""

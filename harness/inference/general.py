@@ -154,9 +154,11 @@ class GeneralRunner:
         self.stop(source)
 
     def _use(self, system: str) -> None:
-        for name, adapter in self._adapters.items():
+        wanted = self._adapters[system]
+        for adapter in self._adapters.values():
             if adapter is not None:
-                adapter.switch(on=name == system)
+                (wanted or adapter).switch(on=wanted is not None)
+                break
 
     # --- a step --------------------------------------------------------------------------------
 

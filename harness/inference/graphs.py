@@ -56,7 +56,8 @@ class StepGraphs:
 
 
 class ChunkGraph:
-    """The graph of a chunk of prompts: ids, slots and places [3, T], gate [T, 1], tiles [n, 4]."""
+    """The graph of a chunk of prompts: ids, slots and places [3, T], gate [T, adapters],
+    tiles [n, 4]."""
 
     def __init__(self, read: Callable[[Tensor, Tensor, Tensor], None]) -> None:
         self._read = read

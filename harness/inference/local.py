@@ -25,11 +25,12 @@ def engine_of(
     """The engine of a base and the systems on it.
 
     adapters: what each system answers with; None: the bare base. decoder: the fused layers, where
-    they compute the model, with the adapter that is on the base; None has transformers' layers.
+    they compute the model with all of them (`decoder_of`); None has transformers' layers.
     """
     runner: Runner
     if decoder is not None and serves_slots(base):
-        runner = FusedRunner(base, decoder, {name: a is not None for name, a in adapters.items()})
+        indices = {name: None if a is None else a.index for name, a in adapters.items()}
+        runner = FusedRunner(base, decoder, indices)
     else:
         runner = GeneralRunner(base, adapters)
     return Engine(base, runner, list(adapters), say, slots)
@@ -39,13 +40,13 @@ ROOM = 4 * 2**30
 """Bytes of a card beside dequantised weights, at the least: slots, and what a step makes."""
 
 
-def decoder_of(base: Base, adapter: Adapter | None) -> Decoder | None:
-    """The fused layers of a base with the adapter on it, refreshed, where they compute it.
+def decoder_of(base: Base, *adapters: Adapter) -> Decoder | None:
+    """The fused layers of a base with the adapters on it, refreshed, where they compute it.
 
     4-bit weights are held dequantised where a card has the memory, else that is done at each
     product.
     """
-    if not supports(base, adapter):
+    if not supports(base, *adapters):
         return None
     dense = base.quantization == "none" or base.device.type == "cpu"
     if not dense:

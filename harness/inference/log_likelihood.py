@@ -12,28 +12,27 @@ from harness.decoder.packed import plan_packing, usual_row_tokens
 from harness.decoder.teacher_forced import token_scores
 from harness.host import signals
 from harness.models.adapter import Adapter
+from harness.models.load import Base
 from harness.records import Example, ReferenceLikelihood
 
 
 class LogLikelihood:
-    """Scores references with a loaded base, with its adapter as it stands now or without.
+    """Scores references with a loaded base, with an adapter on it as it stands now or without.
 
     decoder: the fused layers, refreshed, where they compute the model; None: transformers' own.
     max_length: tokens of an example that are scored at most (prompt included).
     """
 
-    def __init__(
-        self, adapter: Adapter, codec: Codec, max_length: int, decoder: Decoder | None
-    ) -> None:
-        self.base, self.adapter, self.codec = adapter.base, adapter, codec
+    def __init__(self, base: Base, codec: Codec, max_length: int, decoder: Decoder | None) -> None:
+        self.base, self.codec = base, codec
         self.max_length, self.decoder = max_length, decoder
         self.row_tokens = usual_row_tokens(self.base, decoder is not None)
 
     def of(
-        self, examples: Sequence[Example], done: Collection[str] = (), *, adapted: bool
+        self, examples: Sequence[Example], adapter: Adapter, on: bool, done: Collection[str] = ()
     ) -> Iterator[ReferenceLikelihood]:
-        """The examples' references, but for those whose id is in `done`, under the base or
-        `adapted`.
+        """The examples' references, but for those whose id is in `done`, under the base with the
+        adapter on, or off.
 
         They are packed into sequences in which none sees another. A reference whose prompt alone
         fills the context has no token to score and is left out.
@@ -44,8 +43,9 @@ class LogLikelihood:
             if all(sample.id in done for sample in row):
                 continue
             signals.check()
-            self.adapter.switch(adapted)
-            nll, correct = token_scores(self.base, row, self.decoder, [adapted] * len(row))
+            adapter.switch(on)
+            seen = [adapter.index if on else None] * len(row)
+            nll, correct = token_scores(self.base, row, self.decoder, seen)
             sizes = [sample.scored_tokens for sample in row]
             for sample, own, hits in zip(
                 row, torch.split(nll, sizes), torch.split(correct, sizes), strict=True

@@ -1,4 +1,4 @@
-"""A LoRA adapter on a loaded base: put on, switched, proved to be live, saved, taken off."""
+"""LoRA adapters on a loaded base: put on, switched, proved to be live, saved, taken off."""
 
 from __future__ import annotations
 
@@ -17,17 +17,26 @@ from harness.models.load import Base
 from harness.models.quiet import quiet
 from harness.models.saving import saving
 
+_FIRST, _OTHER = "default", "beside"
+"""Peft's names: others are "beside1" and so on (it takes a bare number for a layer's)."""
+
+
+def index_of(name: str) -> int:
+    """Which of the adapters on a base peft's name is, from 0 on."""
+    return 0 if name == _FIRST else int(name.removeprefix(_OTHER))
+
 
 class Adapter:
     """An adapter on `base`. Base.model holds its layers while it is on; `detach` removes them.
 
-    There is one base: `switch` takes the adapter off its products and back.
+    There is one base: `switch` takes the adapter off its products and back. Others may be put
+    beside it (`beside`), of which one at a time answers by transformers' layers.
     """
 
-    def __init__(self, base: Base, peft_model: Any) -> None:
+    def __init__(self, base: Base, peft_model: Any, name: str = _FIRST) -> None:
         self.base = base
         self._peft = peft_model
-        self._on = True
+        self._name = name
         for layer in self.layers().values():
             # Under autocast the input need not be widened to the adapter's float32 first.
             layer.cast_input_dtype_enabled = base.dtype == torch.float32
@@ -72,26 +81,54 @@ class Adapter:
         Raises AdapterError where its file lacks a tensor of it, or holds one more: peft would fill
         what is missing with fresh values.
         """
-        from safetensors import safe_open
-
         with quiet():
             from peft import PeftModel
 
             adapter = cls(base, PeftModel.from_pretrained(base.model, folder))
+        try:
+            adapter._check(folder)
+        except AdapterError:
+            adapter.detach()
+            raise
+        return adapter
+
+    def beside(self, folder: Path) -> Adapter:
+        """A saved adapter put on the same base; raises AdapterError as `load` does. `detach` of
+        either takes both off."""
+        name = f"{_OTHER}{len(self._peft.peft_config)}"
+        try:
+            with quiet():
+                self._peft.load_adapter(folder, adapter_name=name)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise AdapterError(
+                f"the adapter in {folder} does not fit {self.base.name} "
+                f"({' '.join(str(error).split())[:200]}); give one that was trained on it."
+            ) from error
+        adapter = Adapter(self.base, self._peft, name)
+        adapter._check(folder)
+        return adapter
+
+    def _check(self, folder: Path) -> None:
+        """Raise AdapterError where the file in `folder` holds other tensors than the adapter."""
+        from safetensors import safe_open
+
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
             saved = set(file.keys())
-        if odd := sorted(saved ^ set(adapter.state())):
-            adapter.detach()
+        if odd := sorted(saved ^ set(self.state())):
             raise AdapterError(
-                f"the adapter in {folder} does not fit {base.name}: {len(odd)} tensors are only in "
-                f"one of them (as {odd[0]}); remove its folder and run again."
+                f"the adapter in {folder} does not fit {self.base.name}: {len(odd)} tensors are "
+                f"only in one of them (as {odd[0]}); remove its folder and run again."
             )
-        return adapter
+
+    @property
+    def index(self) -> int:
+        """Which of the adapters on the base it is, from 0 on."""
+        return index_of(self._name)
 
     @property
     def settings(self) -> Any:
         """peft's configuration of the adapter."""
-        return self._peft.peft_config["default"]
+        return self._peft.peft_config[self._name]
 
     def parameters(self) -> list[nn.Parameter]:
         """The trainable parameters, in the order of the modules."""
@@ -102,7 +139,9 @@ class Adapter:
         from peft import get_peft_model_state_dict
 
         with quiet():
-            state: dict[str, torch.Tensor] = get_peft_model_state_dict(self._peft)
+            state: dict[str, torch.Tensor] = get_peft_model_state_dict(
+                self._peft, adapter_name=self._name
+            )
         return state
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
@@ -110,25 +149,29 @@ class Adapter:
         from peft import set_peft_model_state_dict
 
         with quiet():
-            set_peft_model_state_dict(self._peft, state)
+            set_peft_model_state_dict(self._peft, state, adapter_name=self._name)
 
     def train(self, mode: bool) -> None:
         """Adapter dropout on or off."""
         self._peft.train(mode)
 
     def switch(self, on: bool) -> None:
-        """From now on the model answers with the adapter, or without. Does nothing where it does
+        """From now on the model answers with the adapter, or with none. Does nothing where it does
         already, since switching visits every layer."""
-        if on != self._on:
-            layers = self._peft.base_model
+        layers = self._peft.base_model
+        layer = next(iter(self.layers().values()), None)
+        enabled = layer is not None and not layer.disable_adapters
+        if on != enabled:
             layers.enable_adapter_layers() if on else layers.disable_adapter_layers()
-            self._on = on
+        if on and self._peft.active_adapter != self._name:
+            self._peft.set_adapter(self._name, inference_mode=True)
 
     def layers(self) -> dict[str, Any]:
         """Name to module of every layer that carries the adapter."""
         from peft.tuners.lora import LoraLayer
 
-        return {n: m for n, m in self._peft.named_modules() if isinstance(m, LoraLayer)}
+        layers = ((n, m) for n, m in self._peft.named_modules() if isinstance(m, LoraLayer))
+        return {n: m for n, m in layers if self._name in (*m.lora_A, *m.lora_embedding_A)}
 
     def on_linears(self) -> bool:
         """Whether all that carries the adapter is a linear, and no embedding."""
@@ -141,13 +184,15 @@ class Adapter:
         Frobenius norm of B·A over them, and the largest change of a logit on the probe.
         """
         layers = self.layers()
-        expected = self._peft.base_model.targeted_module_names
+        expected = [*layers]
+        if self.index == 0:  # peft counts those of the first one
+            expected = self._peft.base_model.targeted_module_names
         if not layers or len(layers) != len(expected):
             raise AdapterError(
                 f"the adapter is on {len(layers)} of {len(expected)} layers of "
                 f"{self.base.name}; its files are of another model, delete the run and retry."
             )
-        norms = [_norm(layer) for layer in layers.values()]
+        norms = [_norm(layer, self._name) for layer in layers.values()]
         ids = torch.tensor([probe], device=self.base.device)
         logits = []
         with torch.inference_mode(), self.base.autocast():
@@ -180,7 +225,7 @@ class Adapter:
         return sorted(f for f in folder.iterdir() if f.is_file())
 
     def detach(self) -> None:
-        """Take the adapter off; the base is what it was before."""
+        """Take all adapters off; the base is what it was before."""
         self.switch(on=True)
         with quiet():
             self.base.model = self._peft.unload()
@@ -222,10 +267,10 @@ def targets_of(model: nn.Module, settings: LoraSettings, name: str) -> list[str]
     return list(targets)
 
 
-def _norm(layer: Any) -> float:
+def _norm(layer: Any, name: str) -> float:
     """Frobenius norm of B·A of peft's layer, a linear's or an embedding's."""
-    if "default" in layer.lora_A:
-        a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    if name in layer.lora_A:
+        a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
     else:
-        a, b = layer.lora_embedding_A["default"], layer.lora_embedding_B["default"]
+        a, b = layer.lora_embedding_A[name], layer.lora_embedding_B[name]
     return float(torch.linalg.matrix_norm(b.float() @ a.float()).item())

@@ -30,11 +30,10 @@ from harness.reports.rows import (
 from harness.reports.summary import reasons
 from harness.scorers import get, metrics_of, names, score_systems
 from harness.statistics.paired import RESAMPLES
-from harness.systems import SYSTEMS, generating
+from harness.systems import generating, systems
 
 CSV, MARKDOWN = "comparison.csv", "comparison.md"
 _ROOT = Path("results", "compare")
-_NAMES = tuple(system.name for system in SYSTEMS)
 _PRINTED = ("base", "tuned", "joined", "clusters", "losses", "unscored")
 
 
@@ -181,13 +180,14 @@ def _side(text: str) -> Side:
     if no_folder(path) not in (None, "is not a folder"):
         head, colon, tail = text.rpartition(":")
         run = expanded(head)
-        if colon and tail in _NAMES and no_folder(run) is None:
+        if colon and no_folder(run) is None:
+            known = [each.name for each in systems(open_run(run).view.adapters)]
+            if tail not in known:
+                raise UsageError(
+                    f"{quoted(text)}: a run has no answers of '{one_line(tail, 40)}'; "
+                    f"known are {', '.join(known)}."
+                )
             path, system = run, tail
-        elif colon and no_folder(run) is None:
-            raise UsageError(
-                f"{quoted(text)}: a run has no answers of '{one_line(tail, 40)}'; "
-                f"known are {', '.join(_NAMES)}."
-            )
     if no_folder(path) is None:
         stored = open_run(path)
         return Side(path, stored.answers(system), stored, system)
@@ -226,9 +226,12 @@ def _unscored(metrics: Iterable[Metric], scored: Iterable[Scored]) -> str:
 
 def _losses(sides: Sequence[Side], ids: Sequence[str]) -> tuple[list[Column], str]:
     """The loss columns of two systems of runs, and what to say of them; "" for anything else."""
-    generated = {system.name for system in generating()}
-    systems = [(side.run, side.system) for side in sides if side.run and side.system in generated]
-    if len(systems) < 2:
+    asked = [
+        (side.run, side.system)
+        for side in sides
+        if side.run and side.system in {e.name for e in generating(side.run.view.adapters)}
+    ]
+    if len(asked) < 2:
         return [], ""
-    a, b = (run.losses(system) for run, system in systems)
+    a, b = (run.losses(system) for run, system in asked)
     return loss_table(a, b, ids)

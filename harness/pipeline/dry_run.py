@@ -103,7 +103,7 @@ class _Stages:
     @classmethod
     def of(cls, run: Run, folder: RunFolder, earlier: set[tuple[str, ...]]) -> _Stages:
         found = cls([], [], [])
-        for name in stage_names():
+        for name in stage_names(tuple(run.adapters)):
             key = run.keys[name]
             if folder.is_done(name, key):
                 found.cached.append(name)

@@ -68,6 +68,8 @@ def asked(options: Options) -> str:
     )
     parts = [f"{word}{_word(value)}" for word, value in given if value is not None]
     paths = [_absolute(options.data), _absolute(options.weights)]
+    if options.adapters:
+        paths.append(_absolute(options.adapters))
     if options.registry is not None:
         paths.append({"": os.path.abspath(options.registry)})
     if not parts and not any(paths) and name == "+".join(plain.models):

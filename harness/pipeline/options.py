@@ -19,7 +19,8 @@ DEFAULT_TASK = "html_blocks"
 class Options:
     """What a command asks for.
 
-    tasks, recipe: None for each model's own. overrides: fields of recipes and tasks, such as
+    adapters: folders of adapters that answer as well, by the name of their system. tasks, recipe:
+    None for each model's own. overrides: fields of recipes and tasks, such as
     "recipe.lora.r" (harness.config.overrides). max_memory: bytes of a card to plan for, None for
     this machine's; it changes how a step is carried out, not what is computed, so no key has it.
     report_to: experiment trackers that show the steps of trainings; no key has them either.
@@ -35,6 +36,7 @@ class Options:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
+    adapters: Mapping[str, str] = field(default_factory=dict)
     max_memory: int | None = None
     report_to: tuple[str, ...] = ()
     verify: bool = False

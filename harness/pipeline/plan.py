@@ -36,8 +36,10 @@ def plan_runs(selection: Selection) -> list[Run]:
                     options.data.get(task.name),
                     _weights(model, recipe, located),
                     {},
+                    selection.adapters,
                 )
-                runs.append(replace(run, keys=keys_of(run, stages())))
+                keys = keys_of(run, stages(tuple(run.adapters)))
+                runs.append(replace(run, keys=keys))
     return runs
 
 

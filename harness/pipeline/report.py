@@ -102,7 +102,7 @@ def _finished(path: Path) -> RunFolder:
             f"the run {folder.label} is {status}, not done: finish it with the command that began "
             "it, or leave it out."
         )
-    for stage in stage_names():
+    for stage in stage_names(tuple(folder.identity.get("adapters", ()))):
         entry = folder.stage(stage)
         if entry is None or not folder.is_done(stage, entry["key"]):
             raise UsageError(

@@ -19,12 +19,11 @@ from harness.runs.environment import SCORER_LIBRARIES, environment
 from harness.scorers import Chosen, get, metrics_of, names, score_systems
 from harness.stages.score import score_row
 from harness.statistics.paired import CONFIDENCE, RESAMPLES, describe_many
-from harness.systems import SYSTEMS
+from harness.systems import systems as systems_of
 
 SEED = 0
 SCORES, SUMMARY = "scores.jsonl", "summary.json"
 _ROOT = Path("results", "scores")
-_SYSTEMS = tuple(system.name for system in SYSTEMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +85,12 @@ def score_run(
     """
     run = open_run(path)
     folder = out or _ROOT / run.name
-    check_out(folder, [f"{system}/{name}" for system in _SYSTEMS for name in (SCORES, SUMMARY)])
+    every = [system.name for system in systems_of(run.view.adapters)]
+    check_out(folder, [f"{system}/{name}" for system in every for name in (SCORES, SUMMARY)])
     wanted = text or run.text
     chosen = get(scorers or run.scorers, wanted)
-    systems = {system: run.answers(system) for system in _SYSTEMS}
-    folders = [folder / system for system in _SYSTEMS]
+    systems = {system: run.answers(system) for system in every}
+    folders = [folder / system for system in every]
     return _score(systems, folders, chosen, wanted, by_group)
 
 

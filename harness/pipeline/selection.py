@@ -12,7 +12,9 @@ from harness.config.registry import Registry
 from harness.config.schema import ModelConfig, RecipeConfig, TaskConfig
 from harness.errors import UsageError
 from harness.host.text import quoted
+from harness.pipeline.given_adapters import given_adapters
 from harness.pipeline.options import Options
+from harness.runs.run import GivenAdapter
 from harness.scorers import get
 
 Entry = TypeVar("Entry", TaskConfig, RecipeConfig)
@@ -32,11 +34,13 @@ class Selection:
     """The entries of a command, models in the order given.
 
     task_dirs: the folder of each task's file, by the task's name.
+    adapters: those given, by the name of their system.
     """
 
     options: Options
     chosen: tuple[Selected, ...]
     task_dirs: dict[str, Path]
+    adapters: dict[str, GivenAdapter]
 
     @property
     def models(self) -> list[ModelConfig]:
@@ -81,7 +85,7 @@ def select(options: Options) -> Selection:
             where = registry.path("tasks", task.name) if in_file else "--set scorers"
             raise UsageError(f"{where}: {error}") from error
     folders = {name: registry.path("tasks", name).parent for name in tasks}
-    return Selection(options, tuple(chosen), folders)
+    return Selection(options, tuple(chosen), folders, given_adapters(options.adapters, models))
 
 
 def _own(

@@ -19,7 +19,7 @@ from harness.reports.rows import Origin
 from harness.runs.store import RunFolder
 from harness.runs.view import RunView
 from harness.stages.score import sample_of
-from harness.systems import SYSTEMS
+from harness.systems import systems
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class StoredRun:
         return RunView(self.folder)
 
     def answers(self, system: str) -> Predictions:
-        """The answers of a system (of harness.systems.SYSTEMS) to the prompts that were asked.
+        """The answers of a system to the prompts that were asked.
 
         Raises UsageError where the run has not come so far.
         """
         self.need("prepare")
         examples = self.view.examples("test")
         facts: dict[str, Any] = {"name": self.folder.label, "system": system}
-        (found,) = (each for each in SYSTEMS if each.name == system)
+        (found,) = (each for each in systems(self.view.adapters) if each.name == system)
         if found.texts is None:
             self.need(f"generate-{system}")
             generations = self.view.generations(system)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,14 @@ UNKEYED: Mapping[str, frozenset[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class GivenAdapter:
+    """An adapter in PEFT's format that a run did not train. digest: of its files."""
+
+    folder: Path
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One (model, task, recipe, seed).
 
@@ -35,6 +43,7 @@ class Run:
     weights:   what tells the loaded base from another: the files' identity, how they are held and
                on what kind of machine, and the libraries that only some weights need.
     keys:      by stage (harness.runs.stage).
+    adapters:  others of the same base that answer as well, by the name of their system.
     """
 
     model: ModelConfig
@@ -47,6 +56,7 @@ class Run:
     data_path: str | None
     weights: Mapping[str, Any]
     keys: Mapping[str, str]
+    adapters: Mapping[str, GivenAdapter] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -62,5 +72,6 @@ class Run:
             "recipe": self.recipe.model_dump(exclude=set(UNKEYED["recipe"])),
             "seed": self.seed,
             "limit": self.limit,
+            "adapters": {name: each.digest for name, each in self.adapters.items()},
             "keys": dict(self.keys),
         }

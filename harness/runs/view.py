@@ -113,9 +113,14 @@ class RunView:
         return [Example.from_json(row) for row in rows]
 
     @property
+    def adapters(self) -> tuple[str, ...]:
+        """The names of the adapters that the run was given beside its own."""
+        return tuple(self.folder.identity.get("adapters", ()))
+
+    @property
     def answers_each(self) -> int:
         """How many answers a system gives to each prompt."""
-        count: int = self.folder.identity["task"]["decoding"]["num_return_sequences"]
+        count: int = self.folder.identity["task"]["decoding"].get("num_return_sequences", 1)
         return count
 
     def requests(self) -> list[Example]:

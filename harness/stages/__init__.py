@@ -10,18 +10,19 @@ if TYPE_CHECKING:
 
 
 @cache
-def stages() -> tuple[Stage, ...]:
+def stages(adapters: tuple[str, ...] = ()) -> tuple[Stage, ...]:
     """All of them, in order: prepare, train, each system's generate and likelihood, score, compare.
 
-    None imports torch before it is made.
+    adapters: names of those that the run was given. None imports torch before it is made.
     """
     from harness.stages import compare, generate, likelihood, prepare, score, train
     from harness.systems import generating
 
-    answered = (make(each) for each in generating() for make in (generate.stage, likelihood.stage))
-    return (prepare.STAGE, train.STAGE, *answered, score.STAGE, compare.STAGE)
+    systems = generating(adapters)
+    answered = (make(each) for each in systems for make in (generate.stage, likelihood.stage))
+    return (prepare.STAGE, train.STAGE, *answered, score.stage(systems), compare.stage(systems))
 
 
-def stage_names() -> list[str]:
+def stage_names(adapters: tuple[str, ...] = ()) -> list[str]:
     """Their names, in order."""
-    return [stage.name for stage in stages()]
+    return [stage.name for stage in stages(adapters)]

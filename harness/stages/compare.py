@@ -26,7 +26,7 @@ from harness.runs.view import RunView
 from harness.scorers import get, metrics_of
 from harness.scorers.text.extract import extract
 from harness.statistics.paired import RESAMPLES
-from harness.systems import AS_GIVEN, COMPARED, SYSTEMS, generating
+from harness.systems import AS_GIVEN, COMPARED, System, generating, systems
 
 A, B = (system.name for system in COMPARED)
 
@@ -43,11 +43,13 @@ def compare(context: Context) -> None:
         )
         rows = comparison_rows(columns, origin, clusters)
         kinds = kind_rows(columns, [example.kind for example in examples], clusters)
-        systems = system_rows(columns, [each.name for each in SYSTEMS], origin, clusters)
+        of_systems = system_rows(
+            columns, [each.name for each in systems(context.view.adapters)], origin, clusters
+        )
         made = [
             write_jsonl(files.comparison, (row.to_json() for row in rows)),
             write_jsonl(files.kinds, (row.to_json() for row in kinds)),
-            write_jsonl(files.systems, (row.to_json() for row in systems)),
+            write_jsonl(files.systems, (row.to_json() for row in of_systems)),
             files.predictions,
         ]
         write_atomic(files.predictions, "".join(_prediction_lines(context, examples, columns)))
@@ -62,9 +64,10 @@ def columns_of(view: RunView, metrics: Sequence[Metric]) -> list[Column]:
     if view.answers_each > 1:
         metrics = [replace(metric, binary=False) for metric in metrics]
     ids = [example.id for example in view.examples("test")]
-    names = [*(system.name for system in SYSTEMS), AS_GIVEN]
+    names = [*(system.name for system in systems(view.adapters)), AS_GIVEN]
     scores = {name: found for name in names if (found := view.scores(name)) is not None}
-    losses = {system.name: view.likelihoods(system.name) for system in generating()}
+    answering = generating(view.adapters)
+    losses = {system.name: view.likelihoods(system.name) for system in answering}
     return [*loss_columns(losses, ids), *score_columns(metrics, scores)]
 
 
@@ -119,10 +122,7 @@ def _inputs(run: Run) -> dict[str, Any]:
     return {"run": [run.model.name, run.task.name, run.recipe.name, run.seed]}
 
 
-STAGE = Stage(
-    "compare",
-    compare,
-    lambda run: [__name__],
-    _inputs,
-    needs=("score", *(f"likelihood-{each.name}" for each in generating())),
-)
+def stage(systems: Sequence[System]) -> Stage:
+    """The stage that compares what `systems` generated."""
+    needs = ("score", *(f"likelihood-{each.name}" for each in systems))
+    return Stage("compare", compare, lambda run: [__name__], _inputs, needs=needs)

@@ -37,7 +37,9 @@ def stage(system: System) -> Stage:
                 yield _PREFIX + who, one
 
         def others(context: Context, backend: Backend) -> list[str]:
-            names = [_PREFIX + each.name for each in generating() if each != system]
+            names = [
+                _PREFIX + each.name for each in generating(context.run.adapters) if each != system
+            ]
             return [due for due in names if isinstance(backend, Together) and _is_due(context, due)]
 
         work = Work(Generation, "completion_tokens", "tokens", decoding.max_new_tokens)
@@ -66,7 +68,10 @@ def needs_of(system: System) -> tuple[str, ...]:
 
 def asked_of(run: Run) -> dict[str, Any]:
     """What a system answers with, and how many prompts."""
-    return {"weights": dict(run.weights), "template": run.task.template, "limit": run.limit}
+    asked = {"weights": dict(run.weights), "template": run.task.template, "limit": run.limit}
+    # Systems are rows of one batch, and products over more adapters round otherwise.
+    given = {name: each.digest for name, each in run.adapters.items()}
+    return {**asked, "adapters": given} if given else asked
 
 
 def _inputs(run: Run) -> dict[str, Any]:

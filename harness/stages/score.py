@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from harness.host.files import write_jsonl
@@ -12,7 +13,8 @@ from harness.runs.stage import Stage
 from harness.scorers import get, metrics_of, score_systems
 from harness.scorers.registry import modules_of
 from harness.scorers.text.extract import extract
-from harness.systems import AS_GIVEN, BASE, REFERENCE, SYSTEMS, generating
+from harness.systems import AS_GIVEN, BASE, REFERENCE, System
+from harness.systems import systems as systems_of
 
 
 def score(context: Context) -> None:
@@ -23,7 +25,8 @@ def score(context: Context) -> None:
     run, view = context.run, context.view
     scorers = get(run.task.scorers, run.task.text)
     examples = view.examples("test")
-    texts = {each.name: each.texts(view) for each in SYSTEMS if each.texts is not None}
+    every = systems_of(view.adapters)
+    texts = {each.name: each.texts(view) for each in every if each.texts is not None}
     as_given = [e.target for e in examples]
     unlike = sum(a != b for a, b in zip(texts[REFERENCE.name], as_given, strict=True))
     if unlike:
@@ -33,7 +36,8 @@ def score(context: Context) -> None:
             sample_of(request, answer.text, answer)
             for request, answer in zip(view.requests(), view.generations(each.name), strict=True)
         ]
-        for each in generating()
+        for each in every
+        if each.generates
     }
     for name, of_system in texts.items():
         systems[name] = [
@@ -79,10 +83,7 @@ def _inputs(run: Run) -> dict[str, Any]:
     return {"metrics": [str(metric.signature) for metric in metrics_of(chosen)]}
 
 
-STAGE = Stage(
-    "score",
-    score,
-    _code,
-    _inputs,
-    needs=(*(f"generate-{each.name}" for each in generating()), f"likelihood-{BASE.name}"),
-)
+def stage(systems: Sequence[System]) -> Stage:
+    """The stage that scores what `systems` generated, and those without a model."""
+    needs = (*(f"generate-{each.name}" for each in systems), f"likelihood-{BASE.name}")
+    return Stage("score", score, _code, _inputs, needs=needs)

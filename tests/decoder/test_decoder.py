@@ -155,7 +155,8 @@ def test_a_share_of_the_inputs_is_dropped() -> None:
     base = base_of("llama")
     randomised(base, LoraSettings(r=4, lora_dropout=0.25))
     group = Decoder(base, True).layers[0].linears[0]
-    masks = torch.stack([group._mask(group.linears[0], seed, 64) for seed in range(20)])
+    ((p, term), *_) = group.terms()
+    masks = torch.stack([group._mask(p, term, seed, 64) for seed in range(20)])
     assert (masks == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
     assert masks.mean().item() == pytest.approx(1.0, abs=0.02)
     assert not torch.equal(masks[0], masks[1])

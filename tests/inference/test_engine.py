@@ -51,7 +51,7 @@ def backend(family: str, slots: int | None = None, **settings: Any) -> LocalBack
         for parameter in adapter.parameters():
             parameter.normal_(std=0.2)
     codec = Codec(base.tokenizer, TEMPLATE)
-    return LocalBackend(adapter, codec, 256, lambda line: None, slots)
+    return LocalBackend({"base": None, "tuned": adapter}, codec, 256, lambda line: None, slots)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -85,9 +85,9 @@ def test_arms_differ_and_the_base_is_the_bare_model() -> None:
     tuned = list(made.generate(TUNED, EXAMPLES, GREEDY, (), ignore))
     assert {g.id: g.text for g in base} != {g.id: g.text for g in tuned}
     losses = list(made.log_likelihoods(BASE, EXAMPLES, ()))
-    made.adapter.detach()
+    made.close()
     fresh = Adapter.attach(made.engine.base, LoraSettings(), 0)
-    bare = LocalBackend(fresh, made.codec, 256, print)
+    bare = LocalBackend({"base": None, "tuned": fresh}, made.codec, 256, print)
     assert list(bare.log_likelihoods(BASE, EXAMPLES, ())) == losses
 
 
@@ -303,12 +303,14 @@ def test_a_saved_adapter_is_plain_pefts(family: str, tmp_path: Path) -> None:
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.inference_mode():
         wanted = made.engine.base.model(input_ids=ids).logits
-    made.adapter.save(tmp_path)
+    adapter = made.adapters["tuned"]
+    assert adapter is not None
+    adapter.save(tmp_path)
     assert (
         "/"
         not in json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
     )
-    made.adapter.detach()
+    made.close()
     plain = PeftModel.from_pretrained(made.engine.base.model, tmp_path)
     with torch.inference_mode():
         torch.testing.assert_close(plain(input_ids=ids).logits, wanted)

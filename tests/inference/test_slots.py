@@ -35,7 +35,7 @@ def prompts(count: int, longest: int = 40) -> list[tuple[int, ...]]:
 
 def made(base: Any, adapter: Adapter | None, slots: int | None, general: bool = False) -> Engine:
     systems = {"base": None} if adapter is None else {"base": None, "tuned": adapter}
-    decoder = None if general else decoder_of(base, adapter)
+    decoder = None if general else decoder_of(base, *filter(None, [adapter]))
     return engine_of(base, systems, print, decoder, slots)
 
 
@@ -90,6 +90,53 @@ def test_mixed_systems_at_any_number_of_slots_are_generates(family: str, general
         assert all(
             one.finish_reason == "stop" or len(one.token_ids) == 16 for one in found.values()
         )
+
+
+@pytest.mark.parametrize("general", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_several_adapters_of_one_base_answer_in_one_batch(
+    family: str, general: bool, tmp_path: Path
+) -> None:
+    other = base_of(family)
+    # Of another rank, on fewer linears, and a third one that scales otherwise.
+    narrow = "query_key_value" if family == "falcon" else "q_proj"
+    settings = (LoraSettings(r=6, target_modules=[narrow]), LoraSettings(r=2, use_rslora=True))
+    for at, each in enumerate(settings):
+        saved_adapter = randomised(other, each, seed=at + 7)
+        for parameter in saved_adapter.parameters():
+            parameter.data.mul_(5)
+        saved_adapter.save(tmp_path / f"{at}")
+        saved_adapter.detach()
+    base = base_of(family)
+    first = randomised(base, LoraSettings(r=4))
+    adapters = {"base": None, "tuned": first}
+    adapters |= {f"{at}": first.beside(tmp_path / f"{at}") for at in range(2)}
+    for adapter in filter(None, adapters.values()):
+        adapter.check_live([5, 6, 7])
+    asked = prompts(6)
+    wanted = {}
+    for name, adapter in adapters.items():
+        (adapter or first).switch(on=adapter is not None)
+        for i, ids in enumerate(asked):
+            out = base.model.generate(
+                torch.tensor([ids]), max_new_tokens=16, do_sample=False, pad_token_id=0
+            )[0, len(ids) :].tolist()
+            wanted[f"{name} {i}"] = tuple(out[: out.index(0)] if 0 in out else out)
+    every = {tuple(wanted[f"{name} {i}"] for i in range(6)) for name in adapters}
+    assert len(every) == len(adapters)
+    decoder = None if general else decoder_of(base, *filter(None, adapters.values()))
+    assert general or decoder is not None
+    engine = engine_of(base, adapters, print, decoder, 7)
+    engine.share(tuple(asked[0][:1]))
+    requests = [
+        Request(f"{name} {i}", ids, GREEDY, name)
+        for i, ids in enumerate(asked)
+        for name in adapters
+    ]
+    found = answered(engine, requests)
+    assert {key: one.token_ids for key, one in found.items()} == wanted
+    first.detach()
+    assert not any("lora" in name for name, _ in base.model.named_modules())
 
 
 @pytest.mark.parametrize("general", [False, True])
@@ -244,7 +291,7 @@ def test_rotations_that_follow_the_length_are_left_to_transformers(kind: str) ->
 def test_states_along_a_row_have_slots_too(name: str, tmp_path: Path) -> None:
     base = load(saved(kind(name), tmp_path))
     asked = prompts(7)
-    engine = engine_of(base, {"base": None}, print, decoder_of(base, None), 3)
+    engine = engine_of(base, {"base": None}, print, decoder_of(base), 3)
     found = answered(engine, [Request(f"{i}", ids, GREEDY, "base") for i, ids in enumerate(asked)])
     for i, ids in enumerate(asked):
         out = base.model.generate(

@@ -51,7 +51,7 @@ def test_twenty_changed_settings(
     """In this process and with scores of nothing: workers that start cost seconds a run."""
     stages: list[str] = []
     noted = noting_stages(stages)
-    monkeypatch.setattr("harness.executors.job.stages", lambda: noted)
+    monkeypatch.setattr("harness.executors.job.stages", lambda adapters: noted)
     monkeypatch.setattr("harness.scorers.score_all", unscored)
     monkeypatch.setattr("harness.host.files.sync_file", lambda path: None)
     monkeypatch.chdir(tmp_path)

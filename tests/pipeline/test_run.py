@@ -290,3 +290,79 @@ def test_several_answers_to_a_prompt_are_averaged_and_drawn_together(
     again = commands.run(tmp_path, "compare", f"{folder}:base", f"{folder}:tuned")
     assert again.status == 0, again.output
     assert "4 of 12 samples" in again.output
+
+
+def test_given_adapters_answer_as_systems_of_their_own(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry")
+    words = run_of(registry, {"llama2-7b": tiny_weights["llama"]}, "--max-steps", 2)
+    plain = model_commands.run(tmp_path, *words)
+    assert plain.status == 0, plain.output
+    (first,) = run_folders(tmp_path)
+    longer = model_commands.run(tmp_path, *words[:-1], "4", "--results", "other")
+    assert longer.status == 0, longer.output
+    (other,) = set(run_folders(tmp_path)) - {first}
+
+    given = ["--adapters", f"same={first / 'adapter'}", f"longer={other}"]
+    outcome = model_commands.run(tmp_path, *words, *given, "--name", "several")
+    assert outcome.status == 0, outcome.output
+    assert "train" not in outcome.stages  # nor is it trained anew
+    assert {"generate-same", "generate-longer", "likelihood-longer"} <= {*outcome.stages}
+    (run,) = set(run_folders(tmp_path)) - {first, other}
+    answers = {
+        name: [
+            row["text"]
+            for line in (run / "generations" / f"{name}.jsonl").read_text().splitlines()
+            for row in (json.loads(line),)
+        ]
+        for name in ("base", "tuned", "same", "longer")
+    }
+    assert answers["same"] == answers["tuned"]
+    assert answers["tuned"] != answers["base"]
+    rows = list(csv.DictReader((tmp_path / "results" / "several" / "systems.csv").open()))
+    loss = {row["system"]: row for row in rows if row["metric"] == "cross_entropy"}
+    assert [*loss] == ["base", "tuned", "same", "longer"]
+    tuned = float(loss["tuned"]["mean"])
+    assert float(loss["same"]["mean"]) == pytest.approx(tuned, abs=1e-5)
+    assert float(loss["longer"]["to_tuned"]) < 0
+    assert (run / "scores" / "longer.jsonl").is_file()
+    again = model_commands.run(tmp_path, *words, *given, "--name", "several")
+    assert again.stages == ()
+    compared = model_commands.run(tmp_path, "compare", f"{run}:tuned", f"{run}:longer")
+    assert compared.status == 0, compared.output
+    assert "cross_entropy" in compared.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("base=adapter", "is none of 'base', 'tuned'"),
+        ("Other=adapter", "a system's name has 1 to 64"),
+        ("mine=nowhere", "does not exist: give an adapter's folder"),
+        ("mine=empty", "adapter_config.json"),
+        ("mine=prompts", "is of the type 'PROMPT_TUNING': give a LoRA"),
+        ("mine=broken", "is no configuration of an adapter"),
+    ],
+)
+def test_an_adapter_that_cannot_answer_is_refused_before_any_work(
+    given: str, said: str, commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    for name, config in {
+        "adapter": '{"peft_type": "LORA"}',
+        "prompts": '{"peft_type": "PROMPT_TUNING"}',
+        "broken": "[",
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text(config)
+        (folder / "adapter_model.safetensors").write_text("")
+    (tmp_path / "empty").mkdir()
+    words = run_of(make_registry(tmp_path / "registry"), {"llama2-7b": tiny_weights["llama"]})
+    outcome = commands.run(tmp_path, *words, "--adapters", given)
+    assert outcome.status == 2, outcome.output
+    assert said in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    script = write_script(tmp_path / "says.jsonl")
+    words = run_of(tmp_path / "registry", {"scripted": script}, "--adapters", "mine=adapter")
+    assert "run one model that has weights" in commands.run(tmp_path, *words).stderr

@@ -288,11 +288,10 @@ def _command(request: dict[str, Any], files: Path) -> int:
 def _note_stages(seen: list[str]) -> None:
     from harness.executors import job
 
-    noted = noting_stages(seen)
-    job.stages = lambda: noted
+    job.stages = lambda adapters: noting_stages(seen, adapters)
 
 
-def noting_stages(seen: list[str]) -> tuple[Stage, ...]:
+def noting_stages(seen: list[str], adapters: tuple[str, ...] = ()) -> tuple[Stage, ...]:
     """The stages of a run, each of which adds its name to `seen` when it is made."""
     from harness.stages import stages
 
@@ -303,7 +302,7 @@ def noting_stages(seen: list[str]) -> tuple[Stage, ...]:
 
         return replace(stage, make=make)
 
-    return tuple(noting(stage) for stage in stages())
+    return tuple(noting(stage) for stage in stages(adapters))
 
 
 def _arrange(fault: Fault, report: dict[str, Any]) -> None:
