@@ -21,6 +21,7 @@ from harness.benchmarks.figures import Figures
 from harness.benchmarks.train import LORA, Say, base_for, card, free, library
 from harness.config.registry import Registry
 from harness.data.load import load
+from harness.errors import UsageError
 from harness.inference.engine import Engine
 from harness.inference.local import decoder_of, engine_of
 from harness.inference.request import Request, Sampling
@@ -32,7 +33,7 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 SLOTS = {"cuda": (64, 256, 512, 1024), "cpu": (128,)}
 BATCHES = {"cuda": (64, 256), "cpu": (8, 32, 64)}
 NEW = {"cuda": (64, 192), "cpu": (40, 120)}
-"""Tokens of an answer: drawn evenly between these, the same for all that are measured."""
+"""Tokens of an answer, by device."""
 PEERS_NEW = 64
 COMPARED = 32
 """Tokens of an answer that are compared with those of `generate`."""
@@ -44,6 +45,7 @@ def bench_generate(
     models: Sequence[str],
     weights: Mapping[str, str],
     slots: Sequence[int] | None,
+    new: Sequence[int] | None,
     tiny: bool,
     out: Path,
     command: str,
@@ -52,14 +54,20 @@ def bench_generate(
 ) -> str:
     """Measure, write `out`/generate.json after each row; returns the table.
 
-    models, weights, tiny: as `bench_train` has them. slots: numbers of slots to measure.
+    models, weights, tiny: as `bench_train` has them. slots: numbers of slots to measure. new: the
+    fewest and the most tokens of an answer, which are drawn evenly between them, the same for all
+    that are measured; None: NEW.
     """
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     versions = {name: library(name) for name in LIBRARIES}
     figures = Figures(out, "generate", card(), versions)
+    low, high = new or NEW[kind]
+    if low > high:
+        raise UsageError(f"--new-tokens {low} {high}: give the fewest first.")
+    usual = (low, high) == NEW[kind]
     for name in models:
         base, real = base_for(name, weights, tiny, say)
-        adapter = _noisy(base)
+        adapter = noisy(base)
         prompts = _prompts(base, real, 64)
         common = {"command": command, "values": "real" if real else "random"}
 
@@ -68,20 +76,22 @@ def bench_generate(
             figures.add(row)
             say(line(row))
 
-        peers = [(n, _peer(base, adapter, _prompts(base, real, n), n)) for n in BATCHES[kind]]
+        batches = BATCHES[kind] if usual else ()
+        peers = [(n, _peer(base, adapter, _prompts(base, real, n), n)) for n in batches]
         for n, measured in peers:
             add(f"generate, batch {n}", {**measured, **common})
         best = max((m.get("tokens_per_second", 0.0) for _, m in peers), default=0.0)
         decoder = decoder_of(base, adapter)
         for n in slots or SLOTS[kind]:
             free()
-            measured = _ours(
-                base, adapter, decoder, _prompts(base, real, _count(base, n)), n, repeats
-            )
+            asked = _requests(_prompts(base, real, _count(base, n)), low, high)
+            measured = _ours(base, adapter, decoder, asked, n, repeats)
             if best and "tokens_per_second" in measured:
                 measured["of_generate"] = measured["tokens_per_second"] / best
-            add(f"harness, {n} slots", {**measured, **common})
-        add("agreement", {**_agreement(base, adapter, decoder, prompts), **common})
+            longer = "" if usual else f", {low}-{high} new"
+            add(f"harness, {n} slots{longer}", {**measured, **common})
+        if usual:
+            add("agreement", {**_agreement(base, adapter, decoder, prompts), **common})
         del base, adapter, decoder
         free()
     return table(figures.result)
@@ -90,10 +100,10 @@ def bench_generate(
 def _count(base: Base, slots: int) -> int:
     """Requests of a run: so many that slots are refilled often, and the last answers' empty slots
     weigh little."""
-    return slots if base.device.type == "cpu" else max(4 * slots, 512)
+    return slots if base.device.type == "cpu" else max(8 * slots, 512)
 
 
-def _noisy(base: Base) -> Adapter:
+def noisy(base: Base) -> Adapter:
     """An adapter on the base that changes what it says a little."""
     adapter = Adapter.attach(base, LORA, 0)
     torch.manual_seed(0)
@@ -153,18 +163,16 @@ def _ours(
     base: Base,
     adapter: Adapter,
     decoder: Any,
-    prompts: Sequence[tuple[int, ...]],
+    requests: Sequence[Request],
     slots: int,
     repeats: int,
 ) -> dict[str, Any]:
     """The engine, half of its requests of either system."""
     systems = {"base": None, "tuned": adapter}
-    low, high = NEW[base.device.type]
-    draw = random.Random(1)
-    requests = [
-        Request(f"{i}", ids, Sampling(draw.randrange(low, high + 1)), ("base", "tuned")[i % 2])
-        for i, ids in enumerate(prompts)
-    ]
+    prompts = [request.token_ids for request in requests]
+    answers = [request.sampling.max_new_tokens for request in requests]
+    # Where an answer stands on average while it grows.
+    context = (sum(map(len, prompts)) + sum(answers) / 2) / len(prompts)
     try:
         engine = engine_of(base, systems, lambda text: None, decoder, slots)
         engine.reserve(requests)
@@ -177,7 +185,6 @@ def _ours(
             made = _answer(engine, requests)
             _wait()
             runs.append(made / (time.perf_counter() - began))
-        context = sum(map(len, prompts)) / len(prompts) + (low + high) / 4
         both = _bare(engine, prompts, int(context), ("base", "tuned"))
         one = _bare(engine, prompts, int(context), ("base",))
     except torch.OutOfMemoryError:
@@ -196,6 +203,14 @@ def _ours(
         "both_over_one": both / one,
         "peak_gib": _peak(),
     }
+
+
+def _requests(prompts: Sequence[tuple[int, ...]], low: int, high: int) -> list[Request]:
+    draw = random.Random(1)
+    return [
+        Request(f"{i}", ids, Sampling(draw.randrange(low, high + 1)), ("base", "tuned")[i % 2])
+        for i, ids in enumerate(prompts)
+    ]
 
 
 def _answer(engine: Engine, requests: Sequence[Request]) -> int:
@@ -271,14 +286,14 @@ def _peak() -> float | None:
 
 
 HEAD = (
-    f"{'model':<13}{'system':<21}{'tok/s':>8}{'min–max':>16}{'× generate':>12}"
+    f"{'model':<13}{'system':<30}{'tok/s':>8}{'min–max':>16}{'× generate':>12}"
     f"{'step ms':>9}{'of step':>9}{'both/one':>10}{'peak GiB':>10}"
 )
 
 
 def line(row: Mapping[str, Any]) -> str:
     """One row of the table."""
-    head = f"{row['model']:<13}{row['system']:<21}"
+    head = f"{row['model']:<13}{row['system']:<30}"
     if "error" in row:
         return f"{head} {row['error']}"
     if "agree" in row:

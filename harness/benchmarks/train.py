@@ -127,7 +127,7 @@ def bench_train(
     faults: list[str] = []
     for name in models:
         base, real = base_for(name, weights, tiny, say)
-        samples, per_step = _rows(base, real, steps)
+        samples, per_step = rows_of(base, real, steps)
         common = {
             "command": command,
             "values": "real" if real else f"random in {'tiny' if tiny else 'the true'} shapes",
@@ -211,7 +211,7 @@ def base_for(name: str, weights: Mapping[str, str], tiny: bool, say: Say) -> tup
     return load_base(model, located, kind, "auto", say), True
 
 
-def _rows(base: Base, real: bool, steps: int) -> tuple[list[TokenSample], int]:
+def rows_of(base: Base, real: bool, steps: int) -> tuple[list[TokenSample], int]:
     """The rows of a run that measures `steps` steps, and how many of them a step has.
 
     Random ones are as long as HTML samples are (log-normal, median 148, at most 1,024 tokens),

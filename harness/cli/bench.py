@@ -1,4 +1,4 @@
-"""`harness bench`: the time of scorers, of training or of answers, beside other libraries."""
+"""`harness bench`: the time of the whole job or of a part of it, beside other libraries."""
 
 from __future__ import annotations
 
@@ -13,28 +13,47 @@ from harness.errors import EXIT_OK, RunError
 def add(verbs: Verbs) -> Parser:
     parser = verbs.add_parser(
         "bench",
-        help="time the scorers, training or answers beside other libraries on the same work",
+        help="time the whole job, or scorers, training, answers, losses, beside other libraries",
     )
-    parser.add_argument("subject", choices=("score", "train", "generate"))
+    parser.add_argument("subject", choices=("score", "train", "generate", "loss", "job"))
     parser.add_argument(
         "--models",
         nargs="+",
         metavar="M",
         default=["gemma3-270m"],
-        help="train, generate: registered models",
+        help="registered models (not for score)",
     )
     parser.add_argument("--against", choices=("trl",), help="train: measure this peer as well")
     add_pairs(
         parser,
         "--weights",
         "MODEL=PATH",
-        "train, generate: real weights, instead of random values in the true shapes",
+        "train, generate, loss: real weights, instead of random values in the true shapes",
     )
     parser.add_argument(
-        "--steps", type=count(3), metavar="N", help="train: steps of a run (24; on a CPU 12)"
+        "--steps",
+        type=count(3),
+        metavar="N",
+        help="train: steps of a run (24; on a CPU 12); job: of its training (the recipe's)",
     )
     parser.add_argument(
         "--slots", nargs="+", type=count(1), metavar="N", help="generate: prompts at a time"
+    )
+    parser.add_argument(
+        "--new-tokens",
+        nargs=2,
+        type=count(1),
+        metavar=("LOW", "HIGH"),
+        help="generate: tokens of an answer, drawn evenly between these (64 192; on a CPU 40 120)",
+    )
+    parser.add_argument(
+        "--prompts", type=count(1), metavar="N", default=64, help="job: prompts answered (64)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "bf16", "fp16", "fp32"),
+        default="auto",
+        help="job: the type that products are computed in (auto)",
     )
     parser.add_argument(
         "--repeats", type=count(1), metavar="N", default=3, help="runs of each figure (3)"
@@ -47,7 +66,7 @@ def add(verbs: Verbs) -> Parser:
         help="train: only the rows of these names, such as harness 'trl-*'; the file's others stay",
     )
     parser.add_argument(
-        "--tiny", action="store_true", help="train, generate: tiny shapes, to try it anywhere"
+        "--tiny", action="store_true", help="train, generate, loss: tiny shapes, to try it anywhere"
     )
     parser.add_argument(
         "--pages",
@@ -61,7 +80,7 @@ def add(verbs: Verbs) -> Parser:
         type=path_of("folder"),
         metavar="DIR",
         default=Path("results/bench"),
-        help="where score.json, train.json or generate.json goes (default: results/bench)",
+        help="where SUBJECT.json goes (default: results/bench)",
     )
     return parser
 
@@ -69,33 +88,63 @@ def add(verbs: Verbs) -> Parser:
 def carry_out(arguments: argparse.Namespace, command: str) -> int:
     from harness.host.progress import write
 
+    weights = pairs("--weights", arguments.weights)
     if arguments.subject == "score":
         from harness.benchmarks.score import bench_score
 
         table = bench_score(arguments.pages, arguments.out, write, arguments.repeats)
-        print_filed(f"{table}\n", arguments.out)
-        return EXIT_OK
-    if arguments.subject == "generate":
+    elif arguments.subject == "generate":
         from harness.benchmarks.generate import bench_generate
 
         table = bench_generate(
             arguments.models,
-            pairs("--weights", arguments.weights),
+            weights,
             arguments.slots,
+            arguments.new_tokens,
             arguments.tiny,
             arguments.out,
             command,
             write,
             arguments.repeats,
         )
-        print_filed(f"{table}\n", arguments.out)
-        return EXIT_OK
+    elif arguments.subject == "loss":
+        from harness.benchmarks.loss import bench_loss
+
+        table = bench_loss(
+            arguments.models,
+            weights,
+            arguments.tiny,
+            arguments.out,
+            command,
+            write,
+            arguments.repeats,
+        )
+    elif arguments.subject == "job":
+        from harness.benchmarks.job import bench_job
+
+        table = bench_job(
+            arguments.models,
+            arguments.steps,
+            arguments.prompts,
+            arguments.precision,
+            arguments.out,
+            command,
+            write,
+        )
+    else:
+        return _train(arguments, weights, command)
+    print_filed(f"{table}\n", arguments.out)
+    return EXIT_OK
+
+
+def _train(arguments: argparse.Namespace, weights: dict[str, str], command: str) -> int:
     from harness.benchmarks.train import bench_train
+    from harness.host.progress import write
 
     table, faults = bench_train(
         arguments.models,
         arguments.against,
-        pairs("--weights", arguments.weights),
+        weights,
         arguments.steps,
         arguments.tiny,
         arguments.out,

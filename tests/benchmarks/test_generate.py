@@ -16,7 +16,7 @@ def test_a_tiny_model_is_measured_whole(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(generate, "NEW", {"cpu": (3, 9), "cuda": (3, 9)})
     said: list[str] = []
     table = generate.bench_generate(
-        ["llama2-7b"], {}, [8], True, tmp_path, "bench generate", said.append, repeats=2
+        ["llama2-7b"], {}, [8], None, True, tmp_path, "bench generate", said.append, repeats=2
     )
     rows = json.loads((tmp_path / "generate.json").read_text())["rows"]
     assert [row["system"] for row in rows] == ["generate, batch 4", "harness, 8 slots", "agreement"]
