@@ -11,6 +11,8 @@ import gc
 import random
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -250,7 +252,11 @@ def _agreement(
     base: Base, adapter: Adapter, decoder: Any, prompts: Sequence[tuple[int, ...]]
 ) -> dict[str, Any]:
     """Of how many answers the first tokens are those of `generate`, and how near to a tie the
-    others part: the difference of the two logits, computed by transformers."""
+    others part: the difference of the two logits, computed by transformers.
+
+    For a model that is not quantised also of how many either's are those of `generate` in float32,
+    which says how many the rounding alone costs.
+    """
     adapter.switch(on=True)
     theirs = _generate(base, prompts, COMPARED)
     engine = engine_of(base, {"tuned": adapter}, lambda text: None, decoder, len(prompts))
@@ -260,6 +266,13 @@ def _agreement(
     while not engine.idle:
         ours |= {one.id: one.token_ids for one in engine.step().finished}
     gaps = []
+    wide: dict[str, float] = {}
+    if base.quantization == "none" and base.dtype != torch.float32:
+        exact = _in_float32(base, prompts)
+        wide = {
+            "float32_agree_ours": _share([[*ours[f"{i}"]] for i in range(len(prompts))], exact),
+            "float32_agree_generate": _share(theirs, exact),
+        }
     for i, ids in enumerate(prompts):
         a, b = theirs[i], ours[f"{i}"]
         part = next((at for at in range(COMPARED) if a[at] != b[at]), None)
@@ -272,7 +285,19 @@ def _agreement(
         "answers": len(prompts),
         "agree": 1 - len(gaps) / len(prompts),
         "largest_gap": max(gaps, default=0.0),
+        **wide,
     }
+
+
+def _share(answers: Sequence[list[int]], exact: Sequence[list[int]]) -> float:
+    """Of how many answers all tokens are the exact ones."""
+    return sum(a == b for a, b in zip(answers, exact, strict=True)) / len(exact)
+
+
+def _in_float32(base: Base, prompts: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """`generate`'s answers with the same values in float32, one prompt at a time."""
+    wide = replace(base, model=deepcopy(base.model).float(), dtype=torch.float32)
+    return [_generate(wide, [ids], COMPARED)[0] for ids in prompts]
 
 
 def _wait() -> None:
@@ -298,7 +323,11 @@ def line(row: Mapping[str, Any]) -> str:
         return f"{head} {row['error']}"
     if "agree" in row:
         gap = f"largest gap where they part {row['largest_gap']:.3f}"
-        return f"{head} {row['agree']:.1%} of {row['answers']} answers as `generate`; {gap}"
+        said = f"{head} {row['agree']:.1%} of {row['answers']} answers as `generate`; {gap}"
+        if "float32_agree_ours" in row:
+            ours, theirs = row["float32_agree_ours"], row["float32_agree_generate"]
+            said += f"; as float32: ours {ours:.1%}, generate's {theirs:.1%}"
+        return said
     text = f"{head}{row['tokens_per_second']:>8,.0f}"
     if "bare_step_ms" not in row:
         return text

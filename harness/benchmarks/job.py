@@ -35,6 +35,7 @@ PEER = "TRL, generate, rouge-score"
 
 def bench_job(
     models: Sequence[str],
+    weights: Mapping[str, str],
     steps: int | None,
     prompts: int,
     precision: str,
@@ -44,7 +45,8 @@ def bench_job(
 ) -> str:
     """Measure, write `out`/job.json after each row; returns the table.
 
-    steps: of the training, None for the recipe's own. prompts: that are answered. precision: as the
+    weights: folders, by a model's name. steps: of the training, None for the recipe's own.
+    prompts: that are answered. precision: as the
     recipe's field. Raises UsageError for a model that is not loaded here, MissingError without TRL,
     RunError where one of the two fails.
     """
@@ -52,7 +54,7 @@ def bench_job(
     versions = {name: library(name) for name in (*LIBRARIES, "rouge-score")}
     figures = Figures(out, "job", card(), versions)
     for name in models:
-        spec = _spec(name, steps, prompts, precision)
+        spec = _spec(name, weights.get(name), steps, prompts, precision)
         common = {"command": command, "steps": spec["steps"], "prompts": prompts}
         for system, work in (("harness run", _ours), (PEER, _theirs)):
             say(f"{name}: {system}")
@@ -63,7 +65,9 @@ def bench_job(
     return table(figures.result)
 
 
-def _spec(name: str, steps: int | None, prompts: int, precision: str) -> dict[str, Any]:
+def _spec(
+    name: str, weights: str | None, steps: int | None, prompts: int, precision: str
+) -> dict[str, Any]:
     """The work, as plain data."""
     registry = Registry(None)
     model, task = registry.model(name), registry.task(DEFAULT_TASK)
@@ -87,7 +91,8 @@ def _spec(name: str, steps: int | None, prompts: int, precision: str) -> dict[st
         ]
 
     return {
-        "weights": locate(model, None).path,
+        "weights": locate(model, weights).path,
+        "given": weights,
         "dtype": str(pick_dtype(recipe.precision, device)).removeprefix("torch."),
         "cpu": device.type == "cpu",
         "steps": recipe.max_steps,
@@ -109,6 +114,8 @@ def _ours(name: str, spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     words = ["-m", "harness", "run", "--models", name, "--tasks", DEFAULT_TASK]
     words += ["--limit", str(len(spec["test"])), "--max-steps", str(spec["steps"])]
     words += ["--precision", spec["precision"]]
+    if spec["given"]:
+        words += ["--weights", f"{name}={spec['given']}"]
     words += ["--runs", str(folder / "runs"), "--results", str(folder / "results")]
     seconds = _timed(words, folder)
     (manifest,) = folder.glob("runs/*/*/*/manifest.json")

@@ -28,7 +28,7 @@ def add(verbs: Verbs) -> Parser:
         parser,
         "--weights",
         "MODEL=PATH",
-        "train, generate, loss: real weights, instead of random values in the true shapes",
+        "real weights (but for job: instead of random values in the true shapes)",
     )
     parser.add_argument(
         "--steps",
@@ -124,6 +124,7 @@ def carry_out(arguments: argparse.Namespace, command: str) -> int:
 
         table = bench_job(
             arguments.models,
+            weights,
             arguments.steps,
             arguments.prompts,
             arguments.precision,

@@ -49,6 +49,16 @@ def with_labels(samples: Iterable[TokenSample]) -> list[TokenSample]:
     return [sample for sample in samples if sample.scored_tokens > 0]
 
 
+def spelling(bytes_per_token: float, vocabulary: int) -> str | None:
+    """What to say of a tokenizer that makes hardly any use of its tokens; None of another."""
+    if vocabulary <= 5_000 or bytes_per_token >= 1.5:
+        return None
+    return (
+        f"the tokenizer cuts answers into tokens of {bytes_per_token:.1f} bytes, as if it spelt "
+        "every word out; if it came with these weights it may be damaged, and all numbers with it"
+    )
+
+
 def prompt_room(context: int, max_new_tokens: int) -> int:
     """Tokens that a prompt may have: what the answer leaves of the context, and at least half."""
     return max(context - max_new_tokens, context // 2)

@@ -24,7 +24,8 @@ def ensure_converted(source: GgufPackageSource, say: Any, *, verify: bool = Fals
     package carries. What was converted before is checked against its seal, and made again where
     it is damaged; verify: by the hash of every file, whatever its times say. Two processes at
     once: one converts, the other waits for it.
-    Raises MissingError for a file that is not the pinned one, StorageError for a full disk.
+    Raises MissingError for a file that is not the pinned one, StorageError for a full disk,
+    RunError where this version of transformers makes another tokenizer than the file's.
     """
     target = converted_folder(source)
     sweep(target.parent, MAKING)
@@ -96,6 +97,7 @@ def _convert(gguf: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
     from harness.models.complete import check_complete
+    from harness.models.gguf_tokens import check_tokenizer
     from harness.models.quiet import quiet
     from harness.models.saving import saving
 
@@ -103,6 +105,7 @@ def _convert(gguf: Path, target: Path) -> None:
     modeling_gguf_pytorch_utils.tqdm = lambda tensors, **_: tensors
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        check_tokenizer(tokenizer, gguf)
         model, found = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
         )

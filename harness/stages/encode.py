@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.data.tokens import Codec, TokenSample, prompt_room, with_labels
+from harness.data.tokens import Codec, TokenSample, prompt_room, spelling, with_labels
 from harness.errors import RunError
 from harness.host.signals import check
 from harness.models.load import Base
@@ -18,13 +18,15 @@ class Encoded:
     """What a training is given.
 
     train, validation: samples with a label left. cut: answers of the training part that lost their
-    end. unlabelled: training examples without a token to learn from.
+    end. unlabelled: training examples without a token to learn from. bytes_per_token: UTF-8 bytes
+    of an answer's text that a token of it stands for.
     """
 
     train: list[TokenSample]
     validation: list[TokenSample]
     cut: int
     unlabelled: int
+    bytes_per_token: float
 
 
 def encode(context: Context, base: Base, codec: Codec, longest: int) -> Encoded:
@@ -60,7 +62,10 @@ def encode(context: Context, base: Base, codec: Codec, longest: int) -> Encoded:
             f"the model's context of {base.context}"
         )
     _say_unwritable(context, codec, [*parts["train"], *parts["test"]])
-    return Encoded(labelled, with_labels(validation), cut, unlabelled)
+    size = sum(s.bytes for s in labelled) / sum(s.scored_tokens for s in labelled)
+    if said := spelling(size, len(base.tokenizer)):
+        context.say(f"{base.name}: {said}")
+    return Encoded(labelled, with_labels(validation), cut, unlabelled, size)
 
 
 def _sample(codec: Codec, example: Example, longest: int) -> TokenSample:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.data.tokens import spelling
 from harness.reports import ComparisonRow, Curves, KindRow, RunReport
 from harness.runs.store import RunFolder
 from harness.runs.view import RunView
@@ -131,6 +132,10 @@ def _caveats(view: RunView) -> list[str]:
             f"The tokenizer cannot write {lost:,} of {answered['asked']:,} references as they "
             "are; the ceiling is what it can write."
         )
+    fit = view.facts("train")
+    size = fit.get("bytes_per_token")
+    if size is not None and (spelt := spelling(size, fit["vocabulary"])):
+        said.append(f"{spelt[0].upper()}{spelt[1:]}.")
     if not measured["records"] and not view.facts("train").get("trained", True):
         said.append("What answers gives no log-likelihoods, so the losses are unscored.")
     elif not measured["records"]:

@@ -145,6 +145,8 @@ def train(context: Context) -> None:
         "adapter": live,
         "cut": encoded.cut,
         "unlabelled": encoded.unlabelled,
+        "bytes_per_token": encoded.bytes_per_token,
+        "vocabulary": len(base.tokenizer),
         "measured": {
             "seconds": seconds,
             "tokens_per_second": facts["tokens"] / max(stepping, 1e-9),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from harness.data.tokens import Codec
+from harness.data.tokens import Codec, spelling
 from harness.errors import RunError
 from harness.records import Example
 
@@ -141,3 +141,13 @@ def test_ids_without_an_embedding_are_refused_only_where_they_are_used() -> None
     assert codec.completion_ids("<b>")[-1] == codec.eos
     with pytest.raises(RunError, match="no embedding"):
         Codec(made, "{}<image_soft_token>", embeddings=len(made) - 1).prompt_ids("x")
+
+
+@pytest.mark.parametrize(
+    ("size", "vocabulary", "said"),
+    [(1.04, 262_144, True), (1.04, 258, False), (2.9, 32_000, False), (1.5, 32_000, False)],
+)
+def test_a_tokenizer_that_spells_words_out_is_told_from_one_of_bytes(
+    size: float, vocabulary: int, said: bool
+) -> None:
+    assert bool(spelling(size, vocabulary)) == said
