@@ -88,5 +88,5 @@ def usual_row_tokens(base: Base, fused: bool) -> int:
     square of its length in attention.
     """
     if base.device.type == "cuda":
-        return 4096
+        return 8192 if fused else 4096
     return 1024 if fused else 256
