@@ -47,7 +47,7 @@ def add(verbs: Verbs) -> Parser:
     parser.add_argument(
         "--recipe",
         metavar="R",
-        help="training recipe (default: each model's own, quick for gemma3-270m)",
+        help="training recipe (default: each model's own, small for gemma3-270m)",
     )
     parser.add_argument(
         "--seeds",

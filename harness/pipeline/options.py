@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.config.schema import ModelConfig
 
-DEFAULT_RECIPE = "quick"
+DEFAULT_RECIPE = "small"
 DEFAULT_TASK = "html_blocks"
 """What a model that names none of its own is trained with, and on."""
 

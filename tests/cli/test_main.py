@@ -63,7 +63,7 @@ def nothing_written(folder: Path) -> None:
         (["run", "--set", "=8"], "is not FIELD=VALUE"),
         (["run", "--set", "lora.r="], "is not FIELD=VALUE"),
         (["run", "--set", "lora.rank=8"], "did you mean lora.r?"),
-        (["run", "--set", "learning_rate=fast"], "--set for recipe quick: learning_rate is"),
+        (["run", "--set", "learning_rate=fast"], "--set for recipe small: learning_rate is"),
         (["run", "--dry-run", "--set", "split.test=2"], "--set for task html_blocks: split.test"),
         (["run", "--set", "scorers=['rogue']"], "--set scorers: there is no scorer 'rogue'"),
         (["run", "--max-steps", "3", "--set", "lora.r=8", "max_steps=3"], "set one field"),
@@ -345,7 +345,7 @@ assert not heavy, heavy
     [
         ("models", ["falcon7b", "gemma3-270m", "llama2-7b", "scripted"]),
         ("tasks", ["html_alpaca", "html_blocks", "html_dataset", "words"]),
-        ("recipes", ["falcon-html", "html", "llama2-html", "quick", "tiny"]),
+        ("recipes", ["falcon-html", "html", "llama2-html", "quick", "small", "tiny"]),
         ("scorers", ["exact_match", "rouge", "validity", "assertions", "answers"]),
         ("runs", ["no runs in runs"]),
     ],

@@ -111,8 +111,8 @@ def test_each_model_has_its_own_recipe_and_task() -> None:
     assert own == {
         "falcon7b": ("falcon-html", ("html_alpaca",)),
         "llama2-7b": ("llama2-html", ("html_dataset",)),
-        "gemma3-270m": ("quick", ("html_blocks",)),
-        "scripted": ("quick", ("html_blocks",)),
+        "gemma3-270m": ("small", ("html_blocks",)),
+        "scripted": ("small", ("html_blocks",)),
     }
     for recipe, tasks in own.values():
         assert REGISTRY.recipe(recipe).name == recipe
