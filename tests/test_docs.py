@@ -191,7 +191,7 @@ def test_the_generator_that_is_shown_runs(tmp_path: Path) -> None:
         *("--tasks", "words", "--registry", tmp_path / "own"),
     )
     table = (tmp_path / "results" / "comparison.csv").read_text()
-    assert "scripted,words,quick,0,assertions_all,higher,40,0.0,1.0" in table
+    assert "scripted,words,small,0,assertions_all,higher,40,0.0,1.0" in table
 
 
 def test_the_scorer_that_is_shown_is_found(tmp_path: Path) -> None:

@@ -85,7 +85,10 @@ def _rows(
         measured = _timed(work, chosen, base, repeats)
         share = measured.pop("flop_per_second") / peak
         row = {"system": system, **common, **measured, "mfu": share}
-        yield {**row, "largest_difference": max(apart.values())} if work == ours else row
+        if work == ours:
+            size = usual_row_tokens(base, decoder is not None)
+            row |= {"largest_difference": max(apart.values()), "row_tokens": size}
+        yield row
 
 
 def _packed(base: Base, decoder: Any, samples: Sequence[TokenSample]) -> dict[str, float]:
@@ -151,16 +154,17 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-HEAD = f"{'model':<13}{'system':<26}{'tok/s':>8}{'min–max':>16}{'MFU':>8}{'apart':>10}"
+HEAD = f"{'model':<13}{'system':<26}{'tok/s':>8}{'min–max':>16}{'MFU':>8}{'row':>8}{'apart':>10}"
 
 
 def line(row: Mapping[str, Any]) -> str:
     """One row of the table."""
     spread = f"{row['tokens_per_second_min']:,.0f}–{row['tokens_per_second_max']:,.0f}"
     apart = f"{row['largest_difference']:.1e}" if "largest_difference" in row else "-"
+    size = f"{row['row_tokens']:,}" if "largest_difference" in row else "-"
     return (
         f"{row['model']:<13}{row['system']:<26}{row['tokens_per_second']:>8,.0f}{spread:>16}"
-        f"{row['mfu']:>8.3f}{apart:>10}"
+        f"{row['mfu']:>8.3f}{size:>8}{apart:>10}"
     )
 
 

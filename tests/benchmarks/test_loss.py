@@ -27,3 +27,11 @@ def test_a_tiny_model_is_measured_beside_transformers(
     flop = 2 * (linears * ours["tokens"] + head * ours["scored_tokens"])
     assert ours["mfu"] == pytest.approx(flop / seconds / (ours["matmul_tflops"] * 1e12))
     assert all(loss.line(row) in table for row in (theirs, ours))
+
+
+def test_the_docs_show_the_committed_figures() -> None:
+    root = Path(__file__).resolve().parents[2]
+    result = json.loads((root / "results" / "bench" / "loss.json").read_text(encoding="utf-8"))
+    shown = (root / "docs" / "generation.md").read_text(encoding="utf-8")
+    assert loss.table(result) in shown
+    assert all(row["command"] in shown for row in result["rows"])
