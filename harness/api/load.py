@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.api.rows import Rows, rows_of
-from harness.errors import MissingError, UsageError
-from harness.host.paths import expanded, read_text
+from harness.errors import UsageError
+from harness.host.paths import expanded
 from harness.host.progress import write
-from harness.host.text import listed, quoted
+from harness.host.text import listed
 from harness.pipeline.stored import StoredRun, open_run
 from harness.reports.rows import loss_columns
 from harness.runs.store import Status
@@ -146,24 +145,13 @@ class LoadedRun:
     @cached_property
     def _model(self) -> tuple[Adapter, Codec]:
         """The base with the adapter on it, and the tokenizer in the task's template."""
-        self._stored.need("train")
-        if not self._view.facts("train").get("trained", True):
-            raise UsageError(
-                f"the run {self._stored.folder.label} trained no adapter, for its model has no "
-                "weights: give a run of a model that has."
-            )
-        from harness.models.adapter import Adapter
-        from harness.models.load import load_base
+        from harness.pipeline.stored_model import base_of
 
-        identity = self._stored.folder.identity
-        weights, files = identity["weights"], self._view.files
-        base = load_base(
-            *_located(self.manifest["model"], files.adapter, weights["identity"]),
-            weights["quantization"],
-            weights["precision"],
-            write,
-        )
-        return Adapter.load(base, files.adapter), base.codec(identity["task"]["template"])
+        base = base_of(self._stored, write)
+        from harness.models.adapter import Adapter
+
+        template = self._stored.folder.identity["task"]["template"]
+        return Adapter.load(base, self._view.files.adapter), base.codec(template)
 
 
 def load_run(path: str | Path) -> LoadedRun:
@@ -172,33 +160,3 @@ def load_run(path: str | Path) -> LoadedRun:
     Nothing is written, and no lock is needed. Raises UsageError where there is no run.
     """
     return LoadedRun(open_run(expanded(str(path))))
-
-
-def _located(name: str, adapter: Path, identity: dict[str, str]) -> tuple[Any, Any]:
-    """The base that an adapter is for, as load_base takes it: its configuration, where it is.
-
-    identity: what told its weights from others when the run was made. Raises MissingError.
-    """
-    from harness.config.schema import HubSource, LocalSource, ModelConfig
-    from harness.models.locate import Located, ensure, locate
-
-    origin = json.loads(read_text(adapter / "adapter_config.json"))["base_model_name_or_path"]
-    source: HubSource | LocalSource = LocalSource(kind="local", path=origin)
-    if "repo" in identity:
-        source = HubSource(kind="hub", repo=identity["repo"], revision=identity["revision"])
-    config = ModelConfig(name=name, parameters=0, source=source)
-    if "gguf" in identity:  # converted here once, and named by its hash
-        if not Path(origin).is_dir():
-            raise MissingError(
-                f"model {name}: {quoted(origin)}, which was made of its embedded weights, is gone; "
-                f"`python -m harness run --models {name}` makes it again."
-            )
-        return config, Located(origin, {})
-    ensure(config, None, write)
-    located = locate(config, None)
-    if located.identity != identity:
-        raise MissingError(
-            f"model {name}: the weights in {quoted(origin)} are not those that the run began with; "
-            "put them back, or run again."
-        )
-    return config, located

@@ -6,13 +6,13 @@ import shlex
 from collections.abc import Sequence
 
 from harness import __version__
-from harness.cli import bench, check, compare, doctor, report, run, score
+from harness.cli import bench, check, compare, doctor, generate, query, report, run, score, serve
 from harness.cli import list as list_
 from harness.cli.arguments import Parser
 from harness.cli.output import short
 from harness.errors import HarnessError, Interrupted
 
-VERBS = (run, report, score, compare, check, bench, list_, doctor)
+VERBS = (run, serve, query, generate, report, score, compare, check, bench, list_, doctor)
 """Each has `add`, for its options, and `carry_out`, which returns the exit status."""
 
 _READ_ONLY = ("list", "doctor")

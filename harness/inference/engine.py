@@ -98,6 +98,26 @@ class Engine:
         self._reading.clear()
         self._launched.clear()
 
+    @torch.inference_mode()
+    def cancel(self, id: str) -> bool:
+        """Forget one request, whose slot is then free; whether it was here."""
+        waiting = [request for request in self._waiting if request.id != id]
+        if len(waiting) < len(self._waiting):
+            self._waiting = deque(waiting)
+            return True
+        for row in (*self._rows.values(), *self._reading):
+            if row.request.id == id:
+                row.ended = True  # what is launched already gives it a token that nobody takes
+                if row in self._reading:
+                    self._reading.remove(row)
+                else:
+                    del self._rows[row.slot]
+                self.runner.stop(row.slot)
+                if self.runner.dense:
+                    self._close_up()
+                return True
+        return False
+
     def share(self, prefix: Sequence[int]) -> None:
         """Read these tokens once, of all prompts that begin with them, from the next time on that
         room is reserved. What they are is a part of the engine's settings: an answer's last bits

@@ -19,7 +19,7 @@ class Sampling:
     repetition_penalty: logits of tokens that the prompt or the answer has are divided by it where
                     they are positive, else multiplied; 1 changes nothing (Keskar et al., CTRL,
                     2019). Greedy choices heed it, too.
-    seed:           with the request's id the source of its draws, whatever stands beside it.
+    seed:           with the request's `draw` the source of its draws, whatever stands beside it.
     stop_token_ids: any of these ends the answer, and is no part of it.
     stop:           any of these texts ends the answer, which keeps it.
     logprobs:       keep log p of each token under softmax(logits).
@@ -39,12 +39,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt to answer. system: the name of what answers it, base or an adapter."""
+    """A prompt to answer. system: the name of what answers it, base or an adapter. draw: what its
+    draws follow from beside the seed; its id unless given."""
 
     id: str
     token_ids: tuple[int, ...]
     sampling: Sampling
     system: str
+    draw: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class Rows:
         self._touched = True
         s = request.sampling
         # Filled, not assigned: on a GPU the host would wait for all that was launched.
-        for at, whole in enumerate((key(s.seed, request.id), s.top_k)):
+        for at, whole in enumerate((key(s.seed, request.draw or request.id), s.top_k)):
             self._whole[row, at].fill_(whole)
         for at, real in enumerate((s.temperature, s.top_p, s.min_p, s.repetition_penalty)):
             self._real[row, at].fill_(real)
