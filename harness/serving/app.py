@@ -33,12 +33,13 @@ _OPEN = frozenset(["/healthz", "/readyz", *_FILES])
 """What is seen without a key."""
 
 
-def make_app(service: Service, hosts: frozenset[str], key: str | None = None) -> Flask:
-    """The application. hosts: names that a request's Host may have, without the port; empty: any.
-    key: what requests must show, None: nothing."""
+def make_app(
+    service: Service, shown: Shown, hosts: frozenset[str], key: str | None = None
+) -> Flask:
+    """The application. shown: the pages that were answered. hosts: names that a request's Host may
+    have, without the port; empty: any. key: what requests must show, None: nothing."""
     app = Flask("harness", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
-    shown = Shown()
 
     @app.before_request
     def guard() -> None:
@@ -153,7 +154,8 @@ def make_app(service: Service, hosts: frozenset[str], key: str | None = None) ->
 
     @app.get("/shown/<name>")
     def page(name: str) -> Response:
-        return shown.response(name, scripts=request.args.get("scripts") == "1")
+        scripts = request.args.get("scripts") == "1"
+        return shown.response(name, scripts, request.headers.get("Sec-Fetch-Dest"))
 
     @app.get("/openapi.json")
     def openapi() -> Response:

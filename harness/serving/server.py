@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError, UsageError
 from harness.host.paths import expanded
 from harness.serving.service import Service
+from harness.serving.shown import Shown
 from harness.serving.worker import Worker
 
 if TYPE_CHECKING:
@@ -41,8 +42,10 @@ class Handle:
 
     url: str
     service: Service
+    shown: Shown
     _server: Any
-    _thread: threading.Thread
+    _closing: threading.Event
+    _listening: threading.Thread
     _loading: threading.Thread
 
     def wait(self, seconds: float = 600.0) -> Handle:
@@ -64,8 +67,9 @@ class Handle:
             until = time.monotonic() + 5
             while self._server.task_dispatcher.active_count and time.monotonic() < until:
                 time.sleep(0.02)  # the last answers are on their way
-        self._server.close()
-        self._thread.join(timeout=10)
+        self._closing.set()
+        self._server.pull_trigger()
+        self._listening.join(timeout=10)
 
 
 def start(
@@ -134,7 +138,8 @@ def serve(
         )
     names = {"localhost", "127.0.0.1", "::1", host}
     service = Service(deadline)
-    app = make_app(service, frozenset(names) if own else frozenset(), key)
+    shown = Shown()
+    app = make_app(service, shown, frozenset(names) if own else frozenset(), key)
     try:
         server = create_server(
             app,
@@ -150,14 +155,26 @@ def serve(
         raise UsageError(
             f"port {port} of {host} cannot be had ({error}): give another with --port."
         ) from error
-    listening = threading.Thread(target=server.run, name="listening", daemon=True)
+    closing = threading.Event()
+    listening = threading.Thread(
+        target=_listen, args=(server, closing), name="listening", daemon=True
+    )
     loading = threading.Thread(
         target=_load, args=(service, load, capacity, say), name="loading", daemon=True
     )
     listening.start()
     loading.start()
-    shown = f"[{host}]" if ":" in host else host
-    return Handle(f"http://{shown}:{server.effective_port}", service, server, listening, loading)
+    name = f"[{host}]" if ":" in host else host
+    url = f"http://{name}:{server.effective_port}"
+    return Handle(url, service, shown, server, closing, listening, loading)
+
+
+def _listen(server: Any, closing: threading.Event) -> None:
+    """What waitress' `run` does, until it is to end: its sockets are closed by its own thread."""
+    while not closing.is_set():
+        server.asyncore.loop(timeout=1, map=server._map, count=1)
+    server.close()
+    server.task_dispatcher.shutdown(timeout=1)
 
 
 def _load(service: Service, load: Load, capacity: int, say: Callable[[str], None]) -> None:

@@ -190,10 +190,17 @@ def test_pages_are_shown_where_they_can_do_nothing(world: World) -> None:
     policy = still["Content-Security-Policy"]
     assert policy.startswith("sandbox; default-src 'none'; ")
     assert "script-src" not in policy
-    _, _, moving = ask(world, f"{found['page']}?scripts=1")
+    _, _, unframed = ask(world, f"{found['page']}?scripts=1")
+    assert unframed["Content-Security-Policy"] == policy
+    framed = {"Sec-Fetch-Dest": "iframe"}
+    _, _, moving = ask(world, f"{found['page']}?scripts=1", headers=framed)
     assert moving["Content-Security-Policy"].startswith("sandbox allow-scripts; default-src 'none'")
     assert "allow-same-origin" not in moving["Content-Security-Policy"]
-    for headers in (still, moving):
+    tab = {"Sec-Fetch-Dest": "document"}
+    _, around, alone = ask(world, f"{found['page']}?scripts=1", headers=tab)
+    assert f'<iframe title="the page" sandbox="allow-scripts" src="{found["page"]}?sc' in around
+    assert "frame-src 'self'" in alone["Content-Security-Policy"]
+    for headers in (still, moving, alone):
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"
         assert headers["Cache-Control"] == "no-store"
