@@ -28,9 +28,9 @@ from harness.errors import RunError, UsageError
 from harness.host.temporary import temporary_folder
 from harness.models.device import pick_device, pick_dtype
 from harness.models.locate import locate
-from harness.pipeline.options import DEFAULT_TASK, Options
 
 PEER = "TRL, generate, rouge-score"
+TASK = "html_blocks"
 
 
 def bench_job(
@@ -70,13 +70,15 @@ def _spec(
 ) -> dict[str, Any]:
     """The work, as plain data."""
     registry = Registry(None)
-    model, task = registry.model(name), registry.task(DEFAULT_TASK)
-    if not model.has_weights or model.needs_gpu:
-        raise UsageError(f"bench job is for models without quantisation, and {name} is none.")
+    model, task = registry.model(name), registry.task(TASK)
+    if not model.has_weights or model.needs_gpu or model.recipe is None:
+        raise UsageError(
+            f"bench job is for models that need no GPU and name a recipe, and {name} is none."
+        )
     overrides: dict[str, Any] = {"recipe.precision": precision}
     if steps is not None:
         overrides["recipe.max_steps"] = steps
-    recipe = override(registry.recipe(Options().recipe_of(model)), overrides)
+    recipe = override(registry.recipe(model.recipe), overrides)
     folder = registry.path("tasks", task.name).parent
     loaded = load(task, task_dir=folder)
     parts = split(loaded.examples, task.split, loaded.sides, name=task.name)
@@ -111,7 +113,7 @@ def _spec(
 
 
 def _ours(name: str, spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    words = ["-m", "harness", "run", "--models", name, "--tasks", DEFAULT_TASK]
+    words = ["-m", "harness", "run", "--models", name, "--tasks", TASK]
     words += ["--limit", str(len(spec["test"])), "--max-steps", str(spec["steps"])]
     words += ["--precision", spec["precision"]]
     if spec["given"]:

@@ -16,7 +16,7 @@ import pytest
 from harness.errors import UsageError
 from harness.serving import start
 from harness.serving.server import serve
-from tests.serving.conftest import World, loaded
+from tests.support.serving import World, loaded
 
 
 def ask(

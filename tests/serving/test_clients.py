@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.serving.conftest import World
+from tests.support.serving import World
 
 pytestmark = pytest.mark.slow
 

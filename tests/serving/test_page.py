@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.serving.server import Handle, serve
-from tests.serving.conftest import EXAMPLES, World, loaded
+from tests.support.serving import EXAMPLES, World, loaded
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
