@@ -25,6 +25,7 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
     "bs4": ("beautifulsoup4", "soupsieve"),
     "datasets": ("datasets", "pyarrow"),
     "transformers": ("transformers", "tokenizers", "safetensors", "accelerate"),
+    "gguf": (),  # keyed with the weights, where they are of such a file
     "triton": (),  # keyed with the weights, on a GPU alone
 }
 """What is installed under the name of an import, with what works under it; else the name itself."""

@@ -151,7 +151,7 @@ def test_columns_go_by_importance() -> None:
     assert header(100) == "metric base tuned delta 95 % interval p (Holm) w/t/l ref near"
     assert header(85) == "metric base tuned delta 95 % interval p (Holm) w/t/l ref"
     assert header(80) == "metric base tuned delta 95 % interval p (Holm) w/t/l"
-    assert header(75) == "metric base tuned delta 95 % interval p (Holm)"
+    assert header(74) == "metric base tuned delta 95 % interval p (Holm)"
     assert header(60) == "metric base tuned delta p (Holm)"
     narrow = comparison_terminal([report], 60)
     assert "near:" not in narrow
