@@ -33,8 +33,8 @@ SLOTS = {"cuda": 64, "cpu": 16}
 class Answerer:
     """Something that answers, under the name that requests give.
 
-    system: its name in the engine. adapter: the digest of its adapter, None of the base.
-    examples: held-out prompts to try.
+    name: what it calls itself; it may be asked for under others. system: its name in the engine.
+    adapter: the digest of its adapter, None of the base. examples: held-out prompts to try.
     """
 
     name: str
@@ -94,10 +94,11 @@ def load_runs(paths: Sequence[Path], say: Say) -> Loaded:
     for run in runs[1:]:
         run.need("train")
         adapters[run.name] = adapters[names[0]].beside(run.view.files.adapter)
-    answerers = [_answerer(run, run.name, run.name, base) for run in runs]
+    shown = [TUNED.name] if len(runs) == 1 else names
+    answerers = [_answerer(run, n, run.name, base) for run, n in zip(runs, shown, strict=True)]
     bare = _answerer(first, BASE.name, BASE.name, base)
     found = {BASE.name: bare, first.folder.manifest["model"]: bare, TUNED.name: answerers[0]}
-    found |= {each.name: each for each in answerers}
+    found |= dict(zip(names, answerers, strict=True))
     return _loaded(first.folder.manifest["model"], base, adapters, found, say)
 
 

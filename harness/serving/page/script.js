@@ -38,7 +38,7 @@ function ready(found) {
   for (const text of found.examples) {
     const chip = document.createElement("button");
     chip.type = "button";
-    chip.textContent = text.length > 70 ? `${text.slice(0, 68)}…` : text;
+    chip.textContent = text.length > 48 ? `${text.slice(0, 46)}…` : text;
     chip.addEventListener("click", () => { $("prompt").value = text; $("prompt").focus(); });
     $("examples").append(chip);
   }
