@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_the_openai_package_is_a_client(world: World) -> None:
         client.chat.completions.create(model="gpt-4", messages=messages)
 
 
-def test_schemathesis_finds_no_failure_of_the_server(world: World) -> None:
+def test_schemathesis_finds_no_failure_of_the_server(world: World, tmp_path: Path) -> None:
     pytest.importorskip("schemathesis")
     done = subprocess.run(
         [
@@ -41,6 +42,7 @@ def test_schemathesis_finds_no_failure_of_the_server(world: World) -> None:
             f"{world.handle.url}/openapi.json",
             *("--checks", "not_a_server_error", "--max-examples", "40", "--seed", "1"),
         ],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
