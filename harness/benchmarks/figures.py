@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -84,6 +84,14 @@ class Figures:
         rows.sort(key=lambda r: (models.index(r["model"]), known.get(r["system"], len(known))))
         self.result["rows"] = rows
         write_json(self.path, self.result)
+
+
+def plain_table(
+    result: Mapping[str, Any], head: str, line: Callable[[Mapping[str, Any]], str]
+) -> str:
+    """A file's rows under a head, a line each, then what was measured on."""
+    lines = [head, "─" * len(head), *(line(row) for row in result["rows"])]
+    return "\n".join([*lines, str(result["card"])])
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from harness.benchmarks.figures import Figures
+from harness.benchmarks.figures import Figures, plain_table
 from harness.benchmarks.train import LORA, Say, base_for, card, free, library
 from harness.config.registry import Registry
 from harness.data.load import load
@@ -135,10 +135,10 @@ def _peer(
     adapter.switch(on=True)
     try:
         _generate(base, prompts[:batch], 4)
-        _wait()
+        wait()
         began = time.perf_counter()
         _generate(base, prompts[:batch], PEERS_NEW)
-        _wait()
+        wait()
     except torch.OutOfMemoryError:
         return {"error": "out of memory"}
     return {"tokens_per_second": batch * PEERS_NEW / (time.perf_counter() - began)}
@@ -185,7 +185,7 @@ def _ours(
         for _ in range(repeats):
             began = time.perf_counter()
             made = _answer(engine, requests)
-            _wait()
+            wait()
             runs.append(made / (time.perf_counter() - began))
         both = _bare(engine, prompts, int(context), ("base", "tuned"))
         one = _bare(engine, prompts, int(context), ("base",))
@@ -236,12 +236,12 @@ def _bare(
         runner.start(slot, Request(f"{slot}", ids, Sampling(1), systems[slot % len(systems)]))
     steps = 20 if torch.cuda.is_available() else 4
     for count in (3, steps):
-        _wait()
+        wait()
         began = time.perf_counter()
         for at in range(count):
             last = runner.launch(slots, context + at + 4, Choice())
         runner.read(last)
-        _wait()
+        wait()
         seconds = time.perf_counter() - began
     for slot in range(slots):
         runner.stop(slot)
@@ -300,7 +300,8 @@ def _in_float32(base: Base, prompts: Sequence[tuple[int, ...]]) -> list[list[int
     return [_generate(wide, [ids], COMPARED)[0] for ids in prompts]
 
 
-def _wait() -> None:
+def wait() -> None:
+    """Until the device has done all that it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -342,5 +343,4 @@ def line(row: Mapping[str, Any]) -> str:
 
 def table(result: Mapping[str, Any]) -> str:
     """The file's rows as a table for a terminal."""
-    lines = [HEAD, "─" * len(HEAD), *(line(row) for row in result["rows"])]
-    return "\n".join([*lines, str(result["card"])])
+    return plain_table(result, HEAD, line)

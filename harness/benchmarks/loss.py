@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from harness.benchmarks.figures import Figures
-from harness.benchmarks.generate import LIBRARIES, noisy
+from harness.benchmarks.figures import Figures, plain_table
+from harness.benchmarks.generate import LIBRARIES, noisy, wait
 from harness.benchmarks.train import Say, base_for, card, free, library, rows_of
 from harness.data.tokens import TokenSample
 from harness.decoder.packed import plan_packing, usual_row_tokens
@@ -131,10 +131,10 @@ def _timed(
     work(samples[:8])
     runs = []
     for _ in range(repeats):
-        _wait()
+        wait()
         began = time.perf_counter()
         work(samples)
-        _wait()
+        wait()
         runs.append(time.perf_counter() - began)
     head = 2 * base.head_weight.numel()
     flop = (flop_per_token(base) // 2 - head) * tokens + head * scored
@@ -147,11 +147,6 @@ def _timed(
         "tokens": tokens,
         "scored_tokens": scored,
     }
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 HEAD = f"{'model':<13}{'system':<26}{'tok/s':>8}{'min–max':>16}{'MFU':>8}{'row':>8}{'apart':>10}"
@@ -170,5 +165,4 @@ def line(row: Mapping[str, Any]) -> str:
 
 def table(result: Mapping[str, Any]) -> str:
     """The file's rows as a table for a terminal."""
-    lines = [HEAD, "─" * len(HEAD), *(line(row) for row in result["rows"])]
-    return "\n".join([*lines, str(result["card"])])
+    return plain_table(result, HEAD, line)

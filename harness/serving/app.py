@@ -94,7 +94,7 @@ def make_app(
     def metrics() -> Response:
         loaded, worker = service.ready()
         values = {
-            "harness_answers_total": ("counter", service.answered),
+            "harness_answers_total": ("counter", worker.answered),
             "harness_tokens_total": ("counter", worker.tokens),
             "harness_requests_waiting_or_answered": ("gauge", worker.load),
             "harness_slots": ("gauge", loaded.engine.slots),
@@ -125,8 +125,14 @@ def make_app(
         if body.system != "both":
             return jsonify(_shown(shown, service.answer(_ask(body, body.system))))
         names = ("base", "tuned")
-        going = [service.begin(_ask(body, service.answerer(name).name)) for name in names]
-        answers = [_shown(shown, service.finish(each)) for each in going]
+        going = []
+        try:
+            for name in names:
+                going.append(service.begin(_ask(body, name)))
+            answers = [_shown(shown, service.finish(each)) for each in going]
+        finally:
+            for each in going:  # where one of them fails, the other's slot is free
+                each.job.cancel()
         return jsonify(dict(zip(names, answers, strict=True)))
 
     @app.post("/generate_html/stream")
@@ -135,8 +141,8 @@ def make_app(
         going = service.begin(_ask(body, body.system))
 
         def events() -> Iterator[str]:
-            yield ": ok\n\n"
             try:
+                yield ": ok\n\n"
                 for piece in service.texts(going):
                     if isinstance(piece, str):
                         yield f"data: {json.dumps({'text': piece})}\n\n"
@@ -144,6 +150,8 @@ def make_app(
                         yield f"data: {json.dumps({'answer': _shown(shown, piece)})}\n\n"
             except Problem as error:
                 yield f"data: {json.dumps(error.to_json())}\n\n"
+            finally:
+                going.job.cancel()
 
         return Response(events(), mimetype="text/event-stream")
 

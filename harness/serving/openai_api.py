@@ -89,8 +89,8 @@ def _answered(service: Service, going: Going, model: str, kind: str, stream: boo
         return f"data: {json.dumps({**common, 'object': name, 'choices': choices})}\n\n"
 
     def events() -> Iterator[str]:
-        yield ": ok\n\n"
         try:
+            yield ": ok\n\n"
             if chat:
                 yield piece("", None, first=True)
             for each in service.texts(going):
@@ -101,6 +101,8 @@ def _answered(service: Service, going: Going, model: str, kind: str, stream: boo
                     yield "data: [DONE]\n\n"
         except Problem as error:
             yield f"data: {json.dumps(error.to_json())}\n\n"
+        finally:
+            going.job.cancel()
 
     return Response(events(), mimetype="text/event-stream")
 

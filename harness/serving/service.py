@@ -58,7 +58,6 @@ class Service:
     loaded: Loaded | None = None
     worker: Worker | None = None
     failed: str | None = None
-    answered: int = 0
 
     def ready(self) -> tuple[Loaded, Worker]:
         """What answers. Raises Problem 503 before it is loaded."""
@@ -94,7 +93,7 @@ class Service:
         room = min(ask.max_input_tokens or loaded.length, loaded.length - new)
         codec = answerer.codec
         if not ask.template:
-            codec = type(codec)(codec.tokenizer, "{}", codec.ends)
+            codec = loaded.engine.base.codec("{}")
         try:
             ids, cut = codec.prompt_within(ask.prompt, room)
         except HarnessError as error:
@@ -153,7 +152,6 @@ class Service:
         return whole
 
     def _whole(self, going: Going, completion: Completion, text: str) -> dict[str, Any]:
-        self.answered += 1
         loaded, _ = self.ready()
         page = extract(text)
         return {

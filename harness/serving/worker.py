@@ -54,6 +54,8 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.tokens = 0
         """Tokens that were made so far."""
+        self.answered = 0
+        """Requests that were answered whole so far."""
 
     def start(self) -> None:
         """Begin to compute."""
@@ -149,6 +151,7 @@ class Worker:
                 self._jobs[id].events.put(token)
         for completion in step.finished:
             if completion.id in self._jobs:
+                self.answered += 1
                 self._end(self._jobs[completion.id], completion)
 
     def _fail(self, error: Exception) -> None:
