@@ -106,11 +106,14 @@ def quantize(model: Any, dtype: torch.dtype) -> None:
 
 
 def word_tokenizer(size: int) -> Any:
-    """A tokenizer of `size` words t0, t1 (end-of-text), t2 (padding), ..."""
-    from tokenizers import Tokenizer, models
+    """A tokenizer of `size` words between white space: <unknown>, <end>, <pad>, t3, t4, ..."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(size)}, unk_token="t0"))
+    special = ("<unknown>", "<end>", "<pad>")
+    names = [*special, *(f"t{i}" for i in range(len(special), size))]
+    words = Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token=special[0]))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, eos_token="t1", pad_token="t2", unk_token="t0"
+        tokenizer_object=words, unk_token=special[0], eos_token=special[1], pad_token=special[2]
     )

@@ -13,74 +13,108 @@ from harness.errors import EXIT_OK, RunError
 def add(verbs: Verbs) -> Parser:
     parser = verbs.add_parser(
         "bench",
-        help="time the whole job, or scorers, training, answers, losses, beside other libraries",
+        help="time the whole job, or scorers, training, answers, losses, the server, beside other "
+        "libraries",
     )
-    parser.add_argument("subject", choices=("score", "train", "generate", "loss", "job"))
+    subjects = parser.add_subparsers(dest="subject", required=True, metavar="SUBJECT")
+
+    def subject(name: str, what: str) -> Parser:
+        """A subject, with the option that all have."""
+        added: Parser = subjects.add_parser(name, help=what)
+        added.add_argument(
+            "--out",
+            type=path_of("folder"),
+            metavar="DIR",
+            default=Path("results/bench"),
+            help=f"where {name}.json goes (default: results/bench)",
+        )
+        return added
+
+    score = _repeated(
+        subject("score", "scorers and tables, beside rouge-score, sacrebleu and evaluate")
+    )
+    score.add_argument(
+        "--pages",
+        type=count(1),
+        metavar="N",
+        default=1000,
+        help="answers to score, of two systems (1000)",
+    )
+    train = _anywhere(subject("train", "the training loop, beside TRL's"))
+    train.add_argument("--against", choices=("trl",), help="measure this peer as well")
+    train.add_argument(
+        "--steps", type=count(3), metavar="N", help="steps of a run (24; on a CPU 12)"
+    )
+    train.add_argument(
+        "--systems",
+        nargs="+",
+        metavar="PATTERN",
+        default=["*"],
+        help="only the rows of these names, such as harness 'trl-*'; the file's others stay",
+    )
+    generate = _anywhere(subject("generate", "answers, beside transformers' generate"))
+    generate.add_argument(
+        "--slots", nargs="+", type=count(1), metavar="N", help="prompts at a time, each measured"
+    )
+    generate.add_argument(
+        "--new-tokens",
+        dest="new",
+        nargs=2,
+        type=count(1),
+        metavar=("LOW", "HIGH"),
+        help="tokens of an answer, drawn evenly between these (64 192; on a CPU 40 120)",
+    )
+    _anywhere(subject("loss", "log-likelihoods of references, beside transformers' layers"))
+    serve = _anywhere(subject("serve", "the server under clients, beside Flask and generate"))
+    serve.add_argument(
+        "--clients",
+        nargs="+",
+        type=count(1),
+        metavar="N",
+        help="at a time, each measured (1 8 64; on a CPU 1 8)",
+    )
+    job = _of_models(subject("job", "`harness run` as a whole, beside TRL, generate and rouge"))
+    job.add_argument(
+        "--steps", type=count(3), metavar="N", help="of the training (default: the recipe's)"
+    )
+    job.add_argument(
+        "--prompts", type=count(1), metavar="N", default=64, help="prompts answered (64)"
+    )
+    job.add_argument(
+        "--precision",
+        choices=("auto", "bf16", "fp16", "fp32"),
+        default="auto",
+        help="the type that products are computed in (auto)",
+    )
+    return parser
+
+
+def _of_models(parser: Parser) -> Parser:
     parser.add_argument(
         "--models",
         nargs="+",
         metavar="M",
         default=["gemma3-270m"],
-        help="registered models (not for score)",
+        help="registered models (gemma3-270m)",
     )
-    parser.add_argument("--against", choices=("trl",), help="train: measure this peer as well")
     add_pairs(
         parser,
         "--weights",
         "MODEL=PATH",
-        "real weights (but for job: instead of random values in the true shapes)",
+        "real weights, for models that would need a download, or get random values",
     )
-    parser.add_argument(
-        "--steps",
-        type=count(3),
-        metavar="N",
-        help="train: steps of a run (24; on a CPU 12); job: of its training (the recipe's)",
-    )
-    parser.add_argument(
-        "--slots", nargs="+", type=count(1), metavar="N", help="generate: prompts at a time"
-    )
-    parser.add_argument(
-        "--new-tokens",
-        nargs=2,
-        type=count(1),
-        metavar=("LOW", "HIGH"),
-        help="generate: tokens of an answer, drawn evenly between these (64 192; on a CPU 40 120)",
-    )
-    parser.add_argument(
-        "--prompts", type=count(1), metavar="N", default=64, help="job: prompts answered (64)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "bf16", "fp16", "fp32"),
-        default="auto",
-        help="job: the type that products are computed in (auto)",
-    )
+    return parser
+
+
+def _anywhere(parser: Parser) -> Parser:
+    """The options of benchmarks of models that take random values, too."""
+    parser.add_argument("--tiny", action="store_true", help="tiny shapes, to try it anywhere")
+    return _repeated(_of_models(parser))
+
+
+def _repeated(parser: Parser) -> Parser:
     parser.add_argument(
         "--repeats", type=count(1), metavar="N", default=3, help="runs of each figure (3)"
-    )
-    parser.add_argument(
-        "--systems",
-        nargs="+",
-        metavar="PATTERN",
-        default=["*"],
-        help="train: only the rows of these names, such as harness 'trl-*'; the file's others stay",
-    )
-    parser.add_argument(
-        "--tiny", action="store_true", help="train, generate, loss: tiny shapes, to try it anywhere"
-    )
-    parser.add_argument(
-        "--pages",
-        type=count(1),
-        metavar="N",
-        default=1000,
-        help="answers to score, of two systems (default: 1000)",
-    )
-    parser.add_argument(
-        "--out",
-        type=path_of("folder"),
-        metavar="DIR",
-        default=Path("results/bench"),
-        help="where SUBJECT.json goes (default: results/bench)",
     )
     return parser
 
@@ -88,72 +122,34 @@ def add(verbs: Verbs) -> Parser:
 def carry_out(arguments: argparse.Namespace, command: str) -> int:
     from harness.host.progress import write
 
-    weights = pairs("--weights", arguments.weights)
+    given = {k: v for k, v in vars(arguments).items() if k not in ("verb", "subject", "carry_out")}
+    if "weights" in given:
+        given["weights"] = pairs("--weights", arguments.weights)
+    faults: list[str] = []
     if arguments.subject == "score":
         from harness.benchmarks.score import bench_score
 
-        table = bench_score(arguments.pages, arguments.out, write, arguments.repeats)
+        table = bench_score(**given, say=write)
+    elif arguments.subject == "train":
+        from harness.benchmarks.train import bench_train
+
+        table, faults = bench_train(**given, command=command, say=write)
     elif arguments.subject == "generate":
         from harness.benchmarks.generate import bench_generate
 
-        table = bench_generate(
-            arguments.models,
-            weights,
-            arguments.slots,
-            arguments.new_tokens,
-            arguments.tiny,
-            arguments.out,
-            command,
-            write,
-            arguments.repeats,
-        )
+        table = bench_generate(**given, command=command, say=write)
     elif arguments.subject == "loss":
         from harness.benchmarks.loss import bench_loss
 
-        table = bench_loss(
-            arguments.models,
-            weights,
-            arguments.tiny,
-            arguments.out,
-            command,
-            write,
-            arguments.repeats,
-        )
-    elif arguments.subject == "job":
+        table = bench_loss(**given, command=command, say=write)
+    elif arguments.subject == "serve":
+        from harness.benchmarks.serve import bench_serve
+
+        table = bench_serve(**given, command=command, say=write)
+    else:
         from harness.benchmarks.job import bench_job
 
-        table = bench_job(
-            arguments.models,
-            weights,
-            arguments.steps,
-            arguments.prompts,
-            arguments.precision,
-            arguments.out,
-            command,
-            write,
-        )
-    else:
-        return _train(arguments, weights, command)
-    print_filed(f"{table}\n", arguments.out)
-    return EXIT_OK
-
-
-def _train(arguments: argparse.Namespace, weights: dict[str, str], command: str) -> int:
-    from harness.benchmarks.train import bench_train
-    from harness.host.progress import write
-
-    table, faults = bench_train(
-        arguments.models,
-        arguments.against,
-        weights,
-        arguments.steps,
-        arguments.tiny,
-        arguments.out,
-        command,
-        write,
-        arguments.repeats,
-        arguments.systems,
-    )
+        table = bench_job(**given, command=command, say=write)
     print_filed(f"{table}\n", arguments.out)
     if faults:
         raise RunError(f"these figures are wrong: {'; '.join(faults)}.")

@@ -7,7 +7,7 @@ import signal
 import threading
 from pathlib import Path
 
-from harness.cli.arguments import Parser, Verbs, count, path_of
+from harness.cli.arguments import Parser, Verbs, add_registry, count, path_of
 from harness.errors import EXIT_OK, UsageError
 from harness.host.paths import expanded, no_file, read_text
 from harness.host.text import quoted
@@ -21,7 +21,14 @@ def add(verbs: Verbs) -> Parser:
         "interrupted; without a run the newest finished one.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's folder")
-    parser.add_argument("--model", metavar="M", help="a registered model without an adapter")
+    parser.add_argument("--model", metavar="M", help="instead of runs, a registered model")
+    parser.add_argument(
+        "--adapter",
+        type=path_of("folder"),
+        metavar="DIR",
+        help="an adapter on --model, of PEFT's format",
+    )
+    add_registry(parser, "your own registry folder, for --model")
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="H", help="address to listen on (127.0.0.1)"
     )
@@ -53,9 +60,8 @@ def carry_out(arguments: argparse.Namespace, command: str) -> int:
     from harness.host.progress import write
     from harness.serving.server import loader, serve
 
-    if arguments.runs and arguments.model:
-        raise UsageError("give runs or --model: a run has its own model.")
-    load = loader([expanded(run) for run in arguments.runs], arguments.model, Path("runs"), write)
+    runs = [expanded(run) for run in arguments.runs]
+    load = loader(runs, arguments.model, arguments.adapter, Path("runs"), write, arguments.registry)
     ended = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: ended.set())

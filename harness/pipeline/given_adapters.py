@@ -39,12 +39,15 @@ def given_adapters(
                 f"--adapters {quoted(name)}: a system's name has 1 to 64 of a-z, 0-9, '.', '_' and "
                 f"'-', begins with a letter or digit, and is none of {listed(taken)}."
             )
-        found[name] = _given(name, expanded(text))
+        found[name] = given_adapter(f"--adapters {name}", expanded(text))
     return found
 
 
-def _given(name: str, folder: Path) -> GivenAdapter:
-    option = f"--adapters {name}"
+def given_adapter(option: str, folder: Path) -> GivenAdapter:
+    """The adapter in a folder of PEFT's format, or in a run's. option: names it in errors.
+
+    Raises UsageError for what is no LoRA adapter.
+    """
     if fault := no_folder(folder):
         raise UsageError(f"{option}: {quoted(folder)} {fault}: give an adapter's folder.")
     if no_file(folder / "manifest.json") is None:

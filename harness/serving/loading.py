@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.config.schema import DecodingConfig
 from harness.data.tokens import Codec
 from harness.errors import UsageError
+from harness.host.files import file_digest
 from harness.host.text import listed
 from harness.inference.engine import Engine
 from harness.inference.local import decoder_of, engine_of
 from harness.inference.request import Request, Sampling
 from harness.models.adapter import Adapter
 from harness.models.load import Base
+from harness.pipeline.given_adapters import given_adapter
 from harness.pipeline.stored import StoredRun, open_run
 from harness.pipeline.stored_model import base_of
 from harness.runs.store import list_runs
@@ -99,26 +101,39 @@ def load_runs(paths: Sequence[Path], say: Say) -> Loaded:
     bare = _answerer(first, BASE.name, BASE.name, base)
     found = {BASE.name: bare, first.folder.manifest["model"]: bare, TUNED.name: answerers[0]}
     found |= dict(zip(names, answerers, strict=True))
-    return _loaded(first.folder.manifest["model"], base, adapters, found, say)
+    return ready(first.folder.manifest["model"], base, adapters, found, say)
 
 
-def load_base_alone(name: str, say: Say) -> Loaded:
-    """A registered model without an adapter, on the task that it names."""
+def load_model(
+    name: str, adapter: Path | None, say: Say, registry_dir: Path | None = None
+) -> Loaded:
+    """A registered model on the task that it names, bare and with an adapter of PEFT's format or
+    a run's folder. registry_dir: where models of one's own are registered.
+
+    Raises UsageError, MissingError, RunError and AdapterError.
+    """
     from harness.config.registry import Registry
     from harness.models.load import load_base
     from harness.models.locate import ensure, locate
     from harness.pipeline.options import Options
 
-    registry = Registry(None)
+    registry = Registry(registry_dir)
     model = registry.model(name)
     task = registry.task(Options().tasks_of(model)[0])
     recipe = registry.recipe(Options().recipe_of(model))
+    given = None if adapter is None else given_adapter("--adapter", adapter)
     ensure(model, None, say)
     quantization = recipe.quantization_of(model.parameters)
     base = load_base(model, locate(model, None), quantization, recipe.precision, say)
     codec = base.codec(task.template)
     bare = Answerer(BASE.name, BASE.name, codec, None, None, task.name, task.decoding, ())
-    return _loaded(name, base, {}, {BASE.name: bare, name: bare}, say)
+    found = {BASE.name: bare, name: bare}
+    adapters = {}
+    if given is not None:
+        adapters[TUNED.name] = Adapter.load(base, given.folder)
+        digest = file_digest(given.folder / "adapter_model.safetensors")
+        found[TUNED.name] = replace(bare, name=TUNED.name, system=TUNED.name, adapter=digest)
+    return ready(name, base, adapters, found, say)
 
 
 def _answerer(run: StoredRun, name: str, system: str, base: Base) -> Answerer:
@@ -141,13 +156,14 @@ def _answerer(run: StoredRun, name: str, system: str, base: Base) -> Answerer:
     )
 
 
-def _loaded(
+def ready(
     model: str,
     base: Base,
-    adapters: dict[str, Adapter],
+    adapters: Mapping[str, Adapter],
     answerers: dict[str, Answerer],
     say: Say,
 ) -> Loaded:
+    """Base and adapters in one engine, which has its slots already. The rest as `Loaded` has it."""
     slots = SLOTS[base.device.type]
     systems: dict[str, Adapter | None] = {BASE.name: None, **adapters}
     engine = engine_of(base, systems, say, decoder_of(base, *adapters.values()), slots)

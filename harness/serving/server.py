@@ -75,33 +75,51 @@ class Handle:
 def start(
     runs: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
     model: str | None = None,
+    adapter: str | PathLike[str] | None = None,
     *,
     host: str = "127.0.0.1",
     port: int = 0,
     key: str | None = None,
 ) -> Handle:
-    """Serve the adapters of runs, or a registered model alone, in the background.
+    """Serve the adapters of runs, or a registered model, in the background.
 
     runs: one run's folder or several, of one base; none: the newest finished one under runs/, and
-    with none there the embedded model. host, port: 0 takes a free port. key: what requests must
+    with none there the embedded model. model, adapter: instead, a registered model, and the folder
+    of an adapter on it if there is one. host, port: 0 takes a free port. key: what requests must
     show; needed for another host than this machine's own.
     It comes back at once, while the model is loaded; `wait` waits for it, `close` ends it. Raises
     UsageError where the address cannot be had.
     """
     given = [runs] if isinstance(runs, str | PathLike) else list(runs)
     paths = [expanded(fspath(path)) for path in given]
-    load = loader(paths, model, Path("runs"), quiet_say)
+    own = None if adapter is None else expanded(fspath(adapter))
+    load = loader(paths, model, own, Path("runs"), quiet_say)
     return serve(load, host, port, key)
 
 
-def loader(runs: Sequence[Path], model: str | None, root: Path, say: Callable[[str], None]) -> Load:
-    """What loads the models that are to be served."""
+def loader(
+    runs: Sequence[Path],
+    model: str | None,
+    adapter: Path | None,
+    root: Path,
+    say: Callable[[str], None],
+    registry: Path | None = None,
+) -> Load:
+    """What loads the models that are to be served; the arguments as `start` has them.
+
+    root: where runs are looked for. registry: where models of one's own are registered. Raises
+    UsageError for arguments that exclude one another.
+    """
+    if runs and model is not None:
+        raise UsageError("give runs or --model: a run has its own model.")
+    if adapter is not None and model is None:
+        raise UsageError("--adapter is on a model: name it with --model.")
 
     def load() -> Loaded:
-        from harness.serving.loading import load_base_alone, load_runs, newest_run
+        from harness.serving.loading import load_model, load_runs, newest_run
 
         if model is not None:
-            return load_base_alone(model, say)
+            return load_model(model, adapter, say, registry)
         found = list(runs)
         if not found and (newest := newest_run(root)) is not None:
             say(f"serving the newest run, {newest}")
@@ -109,7 +127,7 @@ def loader(runs: Sequence[Path], model: str | None, root: Path, say: Callable[[s
         if found:
             return load_runs(found, say)
         say(f"{root} holds no finished run: serving the embedded model as it is")
-        return load_base_alone("gemma3-270m", say)
+        return load_model("gemma3-270m", None, say)
 
     return load
 

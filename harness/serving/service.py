@@ -16,6 +16,7 @@ from harness.scorers.html.validity import Validity
 from harness.scorers.text.extract import extract
 from harness.serving.loading import Answerer, Loaded
 from harness.serving.problems import Problem, not_ready
+from harness.serving.streamed import StreamedText
 from harness.serving.worker import Job, Worker
 
 VALIDITY = Validity()
@@ -121,23 +122,18 @@ class Service:
         Closing the iterator takes the request's slot away.
         """
         _, worker = self.ready()
-        ids: list[int] = []
-        said = ""
         codec = going.answerer.codec
+        text = StreamedText(codec.decode)
         try:
             for event in worker.events(going.job):
                 if isinstance(event, Completion):
-                    text = codec.decode(event.token_ids)
-                    if len(text) > len(said):
-                        yield text[len(said) :]
-                    yield self._whole(going, event, text)
+                    whole = codec.decode(event.token_ids)
+                    if rest := whole[len(text.said) :]:
+                        yield rest
+                    yield self._whole(going, event, whole)
                     return
-                ids.append(event)
-                text = codec.decode(ids)
-                # A character may be in several tokens: until its last one it is none.
-                if text.startswith(said) and not text.endswith("\ufffd") and text != said:
-                    yield text[len(said) :]
-                    said = text
+                if piece := text.add(event):
+                    yield piece
         finally:
             going.job.cancel()
 
@@ -147,9 +143,13 @@ class Service:
 
     def finish(self, going: Going) -> dict[str, Any]:
         """All that is known of an answer, at its end. Raises Problem."""
-        *_, whole = self.texts(going)
-        assert isinstance(whole, dict)
-        return whole
+        _, worker = self.ready()
+        try:
+            *_, completion = worker.events(going.job)
+        finally:
+            going.job.cancel()
+        assert isinstance(completion, Completion)
+        return self._whole(going, completion, going.answerer.codec.decode(completion.token_ids))
 
     def _whole(self, going: Going, completion: Completion, text: str) -> dict[str, Any]:
         loaded, _ = self.ready()

@@ -79,19 +79,28 @@ class Worker:
             self._wake.notify()
         return job
 
-    def events(self, job: Job) -> Iterator[int | Completion]:
-        """The tokens of a job as they come, then its completion. Raises Problem."""
+    def events(self, job: Job) -> Iterator[list[int] | Completion]:
+        """The tokens of a job as they come, all that are there at a time, then its completion.
+
+        Raises Problem.
+        """
         while True:
             try:
-                event = job.events.get(timeout=POLL)
+                event: Event | None = job.events.get(timeout=POLL)
             except queue.Empty:
                 if not self._thread.is_alive():
                     raise not_ready("the server has ended.") from None
                 continue
+            tokens: list[int] = []
+            while isinstance(event, int):
+                tokens.append(event)
+                event = _next_of(job)
+            if tokens:
+                yield tokens
             if isinstance(event, Problem):
                 raise event
-            yield event
-            if isinstance(event, Completion):
+            if event is not None:
+                yield event
                 return
 
     def close(self, grace: float) -> None:
@@ -164,3 +173,11 @@ class Worker:
         with self._wake:
             self._jobs.pop(job.request.id, None)
         job.events.put(event)
+
+
+def _next_of(job: Job) -> Event | None:
+    """What has come already, or None."""
+    try:
+        return job.events.get_nowait()
+    except queue.Empty:
+        return None
