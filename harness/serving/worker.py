@@ -20,17 +20,27 @@ from harness.serving.problems import Problem, full, late, not_ready
 POLL = 0.25
 """Seconds between two looks of a waiting client at whether the worker is alive."""
 
-Event = int | Completion | Problem
-"""A token, the whole answer at its end, or what went wrong instead."""
+PACE = 0.04
+"""Seconds between two pieces of an answer on its way: a client that was woken for each token would
+take the time of those that are computed."""
+
+Event = list[int] | Completion | Problem
+"""Tokens, the whole answer at its end, or what went wrong instead."""
 
 
 @dataclass(slots=True)
 class Job:
-    """A request and what comes of it. deadline: by time.monotonic."""
+    """A request and what comes of it.
+
+    deadline: by time.monotonic. held: tokens that wait to be sent with the next ones. sent: when
+    the last were.
+    """
 
     request: Request
     deadline: float
     seconds: float
+    held: list[int] = field(default_factory=list)
+    sent: float = 0.0
     events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
     gone: bool = False
 
@@ -80,27 +90,18 @@ class Worker:
         return job
 
     def events(self, job: Job) -> Iterator[list[int] | Completion]:
-        """The tokens of a job as they come, all that are there at a time, then its completion.
-
-        Raises Problem.
-        """
+        """The tokens of a job as they come, then its completion. Raises Problem."""
         while True:
             try:
-                event: Event | None = job.events.get(timeout=POLL)
+                event = job.events.get(timeout=POLL)
             except queue.Empty:
                 if not self._thread.is_alive():
                     raise not_ready("the server has ended.") from None
                 continue
-            tokens: list[int] = []
-            while isinstance(event, int):
-                tokens.append(event)
-                event = _next_of(job)
-            if tokens:
-                yield tokens
             if isinstance(event, Problem):
                 raise event
-            if event is not None:
-                yield event
+            yield event
+            if isinstance(event, Completion):
                 return
 
     def close(self, grace: float) -> None:
@@ -155,9 +156,13 @@ class Worker:
             return
         step = self.engine.step()
         self.tokens += len(step.tokens)
+        now = time.monotonic()
         for id, token in step.tokens:
-            if id in self._jobs:
-                self._jobs[id].events.put(token)
+            if job := self._jobs.get(id):
+                job.held.append(token)
+                if now - job.sent >= PACE:
+                    job.events.put(job.held)
+                    job.held, job.sent = [], now
         for completion in step.finished:
             if completion.id in self._jobs:
                 self.answered += 1
@@ -173,11 +178,3 @@ class Worker:
         with self._wake:
             self._jobs.pop(job.request.id, None)
         job.events.put(event)
-
-
-def _next_of(job: Job) -> Event | None:
-    """What has come already, or None."""
-    try:
-        return job.events.get_nowait()
-    except queue.Empty:
-        return None
