@@ -34,6 +34,14 @@ def test_the_openai_package_is_a_client(world: World) -> None:
         client.chat.completions.create(model="gpt-4", messages=messages)
 
 
+def test_the_call_of_the_first_projects_document(world: World) -> None:
+    requests = pytest.importorskip("requests")
+    url = f"{world.handle.url}/generate_html"
+    answer = requests.post(url, json={"prompt": "x"}, timeout=60)
+    assert answer.status_code == 200
+    assert answer.json()["raw"] == world.wanted("x", "run-1")
+
+
 def test_schemathesis_finds_no_failure_of_the_server(world: World, tmp_path: Path) -> None:
     pytest.importorskip("schemathesis")
     done = subprocess.run(

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import UsageError
+from harness.serving.loading import Loaded, load_model, load_runs
+from harness.serving.service import Ask, Service
+from harness.serving.worker import Worker
 from tests.support.commands import ROOT, Commands, make_registry, run_folders, run_of, write_script
 
 pytestmark = pytest.mark.slow
@@ -74,6 +78,40 @@ def test_a_run_is_served_asked_and_ended(
     assert "parse errors" in alone.stderr
 
 
+def test_an_adapter_of_a_registered_model_is_served(
+    model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    registry = make_registry(tmp_path / "registry")
+    made = model_commands.run(
+        tmp_path, *run_of(registry, {"llama2-7b": tiny_weights["llama"]}, "--max-steps", 2)
+    )
+    assert made.status == 0, made.output
+    (run,) = run_folders(tmp_path)
+    (registry / "models").mkdir(exist_ok=True)
+    (registry / "models" / "mine.toml").write_text(
+        'name = "mine"\nparameters = 250_000\ntask = "words"\nrecipe = "tiny"\n\n'
+        f'[source]\nkind = "local"\npath = "{tiny_weights["llama"]}"\n'
+    )
+    loaded = load_model("mine", run / "adapter", print, registry)
+    assert {*loaded.answerers} == {"base", "mine", "tuned"}
+    of_run = load_runs([run], print)
+    assert loaded.answerers["tuned"].adapter == of_run.answerers["tuned"].adapter
+    for name in ("base", "tuned"):
+        assert answer(loaded, name) == answer(of_run, name)
+    with pytest.raises(UsageError, match=r"--adapter: .* does not exist: give an adapter's folder"):
+        load_model("mine", tmp_path / "none", print, registry)
+
+
+def answer(loaded: Loaded, system: str) -> str:
+    worker = Worker(loaded.engine, 1, print)
+    service = Service(60.0, loaded, worker)
+    worker.start()
+    try:
+        return str(service.answer(Ask("say sun", system))["raw"])
+    finally:
+        worker.close(5)
+
+
 def test_what_cannot_be_served_is_one_sentence(commands: Commands, tmp_path: Path) -> None:
     script = write_script(tmp_path / "says.jsonl")
     registry = make_registry(tmp_path / "registry")
@@ -86,6 +124,7 @@ def test_what_cannot_be_served_is_one_sentence(commands: Commands, tmp_path: Pat
         (["serve", str(run), "--model", "gemma3-270m"], "give runs or --model"),
         (["serve", str(run), "--host", "0.0.0.0", "--port", "0"], "give --key-file"),
         (["serve", str(run), "--key-file", "key", "--port", "0"], "16 characters"),
+        (["serve", "--adapter", "key", "--port", "0"], "name it with --model"),
         (["serve", "--model", "gema", "--port", "0"], "no model named gema; there are"),
         (["generate", "nowhere", "x"], "does not exist"),
     ):

@@ -27,6 +27,17 @@ from tests.support.commands import ROOT, Commands, make_registry, run_folders, r
 pytestmark = pytest.mark.slow
 
 CLIENTS, QUEUE, SECONDS = 32, 24, 60.0
+HEALTH = """
+import json, sys, time, urllib.request
+url, until, found = sys.argv[1] + "/healthz", time.monotonic() + float(sys.argv[2]), []
+while time.monotonic() < until:
+    began = time.perf_counter()
+    urllib.request.urlopen(url).read()
+    found.append(time.perf_counter() - began)
+    time.sleep(0.1)
+json.dump(found, sys.stdout)
+"""
+"""In a process of its own: the clients' would make it wait for its turn."""
 PROMPTS = [f"say word {i}" for i in range(20)]
 
 
@@ -97,7 +108,6 @@ def test_a_minute_of_load(run: tuple[Path, Path]) -> None:
         until = time.monotonic() + SECONDS
         statuses: Counter[int] = Counter()
         wrong: list[str] = []
-        health: list[float] = []
         sizes: list[int] = []
 
         def client(number: int) -> None:
@@ -114,9 +124,6 @@ def test_a_minute_of_load(run: tuple[Path, Path]) -> None:
 
         def watch() -> None:
             while time.monotonic() < until:
-                began = time.perf_counter()
-                assert server.ask("/healthz")[0] == 200
-                health.append(time.perf_counter() - began)
                 sizes.append(server.memory())
                 time.sleep(0.25)
 
@@ -129,18 +136,23 @@ def test_a_minute_of_load(run: tuple[Path, Path]) -> None:
             f"POST /generate_html/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
         )
-        with ThreadPoolExecutor(CLIENTS + 1) as clients:
+        words = [sys.executable, "-c", HEALTH, server.url, f"{SECONDS - 2}"]
+        with (
+            subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as asking,
+            ThreadPoolExecutor(CLIENTS + 1) as clients,
+        ):
             going = [clients.submit(client, i) for i in range(CLIENTS)] + [clients.submit(watch)]
             for each in going:
                 each.result()
+            health = sorted(json.loads(asking.communicate()[0]))
         assert not wrong
         assert set(statuses) == {200, 429}, statuses
         assert statuses[200] > 100
         quarter = len(sizes) // 4
         assert max(sizes[-quarter:]) < 1.03 * max(sizes[quarter : 2 * quarter]), sizes
-        health.sort()
         print(f"{statuses}, health {health[len(health) // 2]:.3f}, at most {health[-1]:.3f} s")
-        assert health[int(0.95 * len(health))] < 0.1, health[-10:]
+        assert len(health) > 100
+        assert health[int(0.99 * len(health))] < 0.1, health[-10:]
         text = b""
         while part := slow.recv(2048):
             text += part
