@@ -29,7 +29,7 @@ from harness.data.tokens import Codec
 from harness.errors import RunError
 from harness.models.adapter import Adapter
 from harness.models.load import Base
-from harness.serving.loading import Answerer, ready
+from harness.serving.loading import LENGTH, Answerer, ready
 from harness.serving.server import Handle, serve
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "flask", "waitress")
@@ -51,10 +51,12 @@ def bench_serve(
     command: str,
     say: Say,
     repeats: int = 3,
+    length: int = LENGTH,
 ) -> str:
     """Measure, write `out`/serve.json after each row; returns the table.
 
     models, weights, tiny: as `bench_train` has them. clients: numbers of clients to measure.
+    length: tokens of a prompt and its answer together that a slot has room for.
     """
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     figures = Figures(out, "serve", card(), {name: library(name) for name in LIBRARIES})
@@ -76,7 +78,7 @@ def bench_serve(
             _clients(url, 1, asked[:1], 4)
             measured = _summed_up([_clients(url, PEERS, asked, NEW[kind])])
         peer = add(f"Flask and generate, {PEERS} clients", {**measured, **common})
-        handle = _ours(base, adapter, codec, name)
+        handle, slots = _ours(base, adapter, codec, name, length)
         try:
             for count in clients or CLIENTS[kind]:
                 asked = [prompts[i % len(prompts)] for i in range(count * EACH[kind])]
@@ -86,6 +88,7 @@ def bench_serve(
                 if count == PEERS:
                     rate = measured["tokens_per_second"]
                     measured["of_peer"] = rate / peer["tokens_per_second"]
+                measured |= {"slots": slots, "length": length}
                 add(f"harness, {count} client{'s' * (count > 1)}", {**measured, **common})
         finally:
             handle.close(0)
@@ -107,8 +110,8 @@ def _prompts(base: Base, real: bool) -> tuple[Codec, list[str]]:
     return base.codec("{}"), [" ".join(f"t{i}" for i in each) for each in words]
 
 
-def _ours(base: Base, adapter: Adapter, codec: Codec, name: str) -> Handle:
-    """Our server, its model loaded."""
+def _ours(base: Base, adapter: Adapter, codec: Codec, name: str, length: int) -> tuple[Handle, int]:
+    """Our server, its model loaded; its slots."""
     bare = Answerer("base", "base", codec, None, None, "bench", DecodingConfig(), ())
     tuned = Answerer("tuned", "tuned", codec, "0" * 64, None, "bench", DecodingConfig(), ())
     answerers = {"base": bare, "tuned": tuned}
@@ -116,8 +119,9 @@ def _ours(base: Base, adapter: Adapter, codec: Codec, name: str) -> Handle:
     def quiet(text: str) -> None:
         """Say nothing."""
 
-    loaded = ready(name, base, {"tuned": adapter}, answerers, quiet)
-    return serve(lambda: loaded, "127.0.0.1", 0, None, capacity=128).wait()
+    loaded = ready(name, base, {"tuned": adapter}, answerers, quiet, length)
+    handle = serve(lambda: loaded, "127.0.0.1", 0, None, capacity=128)
+    return handle.wait(), loaded.engine.slots
 
 
 def _clients(url: str, count: int, prompts: Sequence[str], new: int) -> dict[str, Any]:
@@ -154,8 +158,8 @@ def _summed_up(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 HEAD = (
-    f"{'model':<13}{'system':<32}{'tok/s':>8}{'min–max':>16}{'× Flask':>9}{'first':>8}{'p95':>8}"
-    f"{'answer':>8}"
+    f"{'model':<13}{'system':<32}{'slots':>6}{'tok/s':>8}{'min–max':>16}{'× Flask':>9}"
+    f"{'first':>8}{'p95':>8}{'answer':>9}"
 )
 
 
@@ -165,6 +169,7 @@ def line(row: Mapping[str, Any]) -> str:
     times = f"{row['of_peer']:.1f}" if "of_peer" in row else "-"
     seconds = (row["first_token_seconds"], row["first_token_seconds_p95"], row["answer_seconds"])
     return (
-        f"{row['model']:<13}{row['system']:<32}{row['tokens_per_second']:>8,.0f}{spread:>16}"
-        f"{times:>9}" + "".join(f"{each:>6.2f} s" for each in seconds)
+        f"{row['model']:<13}{row['system']:<32}{row.get('slots', '-'):>6}"
+        f"{row['tokens_per_second']:>8,.0f}{spread:>16}{times:>9}"
+        + "".join(f"{each:>6.2f} s" for each in seconds)
     )

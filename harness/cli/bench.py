@@ -73,6 +73,13 @@ def add(verbs: Verbs) -> Parser:
         metavar="N",
         help="at a time, each measured (1 8 64; on a CPU 1 8)",
     )
+    serve.add_argument(
+        "--length",
+        type=count(256),
+        metavar="N",
+        default=2048,
+        help="tokens of a prompt and its answer together that there is room for (2048)",
+    )
     job = _of_models(subject("job", "`harness run` as a whole, beside TRL, generate and rouge"))
     job.add_argument(
         "--steps", type=count(3), metavar="N", help="of the training (default: the recipe's)"

@@ -45,6 +45,12 @@ def add(verbs: Verbs) -> Parser:
         "--no-key", action="store_true", help="let whoever reaches another --host ask"
     )
     parser.add_argument(
+        "--length",
+        type=count(2),
+        metavar="N",
+        help="tokens of a prompt and its answer together, at most (2048); fewer take less memory",
+    )
+    parser.add_argument(
         "--queue", type=count(1), default=64, metavar="N", help="requests at a time (64)"
     )
     parser.add_argument(
@@ -61,7 +67,15 @@ def carry_out(arguments: argparse.Namespace, command: str) -> int:
     from harness.serving.server import loader, serve
 
     runs = [expanded(run) for run in arguments.runs]
-    load = loader(runs, arguments.model, arguments.adapter, Path("runs"), write, arguments.registry)
+    load = loader(
+        runs,
+        arguments.model,
+        arguments.adapter,
+        Path("runs"),
+        write,
+        arguments.registry,
+        arguments.length,
+    )
     ended = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: ended.set())

@@ -151,9 +151,9 @@ class Engine:
         try:
             return self._step()
         except torch.OutOfMemoryError as error:
-            self._fewer(error)
+            again = self._fewer(error)
         torch.cuda.empty_cache()  # the error is gone, and with it what its frames held
-        return Step()
+        return Step(again=again)
 
     def _step(self) -> Step:
         self._admit()
@@ -302,13 +302,14 @@ class Engine:
                 slots = self._smaller(slots, error)
             torch.cuda.empty_cache()
 
-    def _fewer(self, error: torch.OutOfMemoryError) -> None:
+    def _fewer(self, error: torch.OutOfMemoryError) -> tuple[str, ...]:
         again = [row.request for row in (*self._rows.values(), *self._reading)]
         waiting = [*self._waiting]
         length = self.runner.length
         self.clear()
         self._waiting.extend([*again, *waiting])
         self._make(self._smaller(max(len(again), 1), error), length)
+        return tuple(request.id for request in again)
 
     def _make(self, slots: int, length: int) -> None:
         self.runner.reserve(slots, length)

@@ -67,7 +67,11 @@ class Completion:
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one step of an engine made: a token for each request that goes on, and answers that
-    ended with it."""
+    ended with it.
+
+    again: requests that begin anew because memory ran out; their tokens so far come once more.
+    """
 
     tokens: tuple[tuple[str, int], ...] = ()
     finished: tuple[Completion, ...] = ()
+    again: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ from harness.systems import BASE, TUNED
 Say = Callable[[str], None]
 
 LENGTH = 2048
-"""Tokens of a prompt and its answer together, at most."""
+"""Tokens of a prompt and its answer together, at most, unless another length is asked for."""
 SLOTS = {"cuda": 64, "cpu": 16}
 """Requests that are answered together, by device."""
 
@@ -75,8 +75,8 @@ def newest_run(root: Path) -> Path | None:
     return max(trained, key=lambda path: (path / "manifest.json").stat().st_mtime, default=None)
 
 
-def load_runs(paths: Sequence[Path], say: Say) -> Loaded:
-    """The base and the adapters of runs, which must be of one base.
+def load_runs(paths: Sequence[Path], say: Say, length: int = LENGTH) -> Loaded:
+    """The base and the adapters of runs, which must be of one base. length: as `ready` has it.
 
     Raises UsageError, MissingError, RunError and AdapterError, as loading a run does.
     """
@@ -101,14 +101,19 @@ def load_runs(paths: Sequence[Path], say: Say) -> Loaded:
     bare = _answerer(first, BASE.name, BASE.name, base)
     found = {BASE.name: bare, first.folder.manifest["model"]: bare, TUNED.name: answerers[0]}
     found |= dict(zip(names, answerers, strict=True))
-    return ready(first.folder.manifest["model"], base, adapters, found, say)
+    return ready(first.folder.manifest["model"], base, adapters, found, say, length)
 
 
 def load_model(
-    name: str, adapter: Path | None, say: Say, registry_dir: Path | None = None
+    name: str,
+    adapter: Path | None,
+    say: Say,
+    registry_dir: Path | None = None,
+    length: int = LENGTH,
 ) -> Loaded:
     """A registered model on the task that it names, bare and with an adapter of PEFT's format or
-    a run's folder. registry_dir: where models of one's own are registered.
+    a run's folder. registry_dir: where models of one's own are registered. length: as `ready` has
+    it.
 
     Raises UsageError, MissingError, RunError and AdapterError.
     """
@@ -133,7 +138,7 @@ def load_model(
         adapters[TUNED.name] = Adapter.load(base, given.folder)
         digest = file_digest(given.folder / "adapter_model.safetensors")
         found[TUNED.name] = replace(bare, name=TUNED.name, system=TUNED.name, adapter=digest)
-    return ready(name, base, adapters, found, say)
+    return ready(name, base, adapters, found, say, length)
 
 
 def _answerer(run: StoredRun, name: str, system: str, base: Base) -> Answerer:
@@ -162,13 +167,23 @@ def ready(
     adapters: Mapping[str, Adapter],
     answerers: dict[str, Answerer],
     say: Say,
+    length: int = LENGTH,
 ) -> Loaded:
-    """Base and adapters in one engine, which has its slots already. The rest as `Loaded` has it."""
+    """Base and adapters in one engine, which has its slots already. The rest as `Loaded` has it.
+
+    length: tokens of a prompt and its answer together, at most; the context may allow fewer. Where
+    memory has no room for all slots of that length, there are fewer.
+    """
     slots = SLOTS[base.device.type]
     systems: dict[str, Adapter | None] = {BASE.name: None, **adapters}
     engine = engine_of(base, systems, say, decoder_of(base, *adapters.values()), slots)
-    length = min(LENGTH, base.context)
+    length = min(length, base.context)
     # Room for the longest at once: a server cannot wait until it is idle to make more.
     longest = Request("", (0,), Sampling(length - 1), BASE.name)
     engine.reserve([longest] * slots)
+    if engine.slots < slots:
+        say(
+            f"memory has room for {engine.slots} answers of {length} tokens at a time; with a "
+            f"smaller --length for up to {slots}"
+        )
     return Loaded(model, engine, answerers, length)

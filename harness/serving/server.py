@@ -104,11 +104,13 @@ def loader(
     root: Path,
     say: Callable[[str], None],
     registry: Path | None = None,
+    length: int | None = None,
 ) -> Load:
     """What loads the models that are to be served; the arguments as `start` has them.
 
-    root: where runs are looked for. registry: where models of one's own are registered. Raises
-    UsageError for arguments that exclude one another.
+    root: where runs are looked for. registry: where models of one's own are registered. length:
+    tokens of a prompt and its answer together, at most (None: the usual). Raises UsageError for
+    arguments that exclude one another.
     """
     if runs and model is not None:
         raise UsageError("give runs or --model: a run has its own model.")
@@ -116,18 +118,19 @@ def loader(
         raise UsageError("--adapter is on a model: name it with --model.")
 
     def load() -> Loaded:
-        from harness.serving.loading import load_model, load_runs, newest_run
+        from harness.serving.loading import LENGTH, load_model, load_runs, newest_run
 
+        most = length or LENGTH
         if model is not None:
-            return load_model(model, adapter, say, registry)
+            return load_model(model, adapter, say, registry, most)
         found = list(runs)
         if not found and (newest := newest_run(root)) is not None:
             say(f"serving the newest run, {newest}")
             found = [newest]
         if found:
-            return load_runs(found, say)
+            return load_runs(found, say, most)
         say(f"{root} holds no finished run: serving the embedded model as it is")
-        return load_model("gemma3-270m", None, say)
+        return load_model("gemma3-270m", None, say, length=most)
 
     return load
 

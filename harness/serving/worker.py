@@ -33,7 +33,7 @@ class Job:
     """A request and what comes of it.
 
     deadline: by time.monotonic. held: tokens that wait to be sent with the next ones. sent: when
-    the last were.
+    the last were. taken: tokens so far. known: those of the next that it has already.
     """
 
     request: Request
@@ -41,6 +41,8 @@ class Job:
     seconds: float
     held: list[int] = field(default_factory=list)
     sent: float = 0.0
+    taken: int = 0
+    known: int = 0
     events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
     gone: bool = False
 
@@ -157,8 +159,15 @@ class Worker:
         step = self.engine.step()
         self.tokens += len(step.tokens)
         now = time.monotonic()
+        for id in step.again:
+            if job := self._jobs.get(id):
+                job.known = job.taken
         for id, token in step.tokens:
             if job := self._jobs.get(id):
+                if job.known:
+                    job.known -= 1
+                    continue
+                job.taken += 1
                 job.held.append(token)
                 if now - job.sent >= PACE:
                     job.events.put(job.held)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.serving.server import Handle
+from tests.support.screenshot import HEIGHT, WIDTH, picture_of
 from tests.support.serving import EXAMPLES, World
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -211,7 +212,8 @@ def test_no_way_out_reaches_a_socket(world: World, browser: Any, scripts: bool) 
     listener.socket.close()
 
 
-def test_the_documentations_picture_is_of_this_page() -> None:
-    picture = (Path(__file__).resolve().parents[2] / "docs" / "serving.png").read_bytes()
-    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
-    assert picture[16:24] == (1280).to_bytes(4, "big") + (860).to_bytes(4, "big")
+def test_the_documentations_picture_is_made_here(world: World, browser: Any) -> None:
+    docs = (Path(__file__).resolve().parents[2] / "docs" / "serving.png").read_bytes()
+    for picture in (docs, picture_of(browser, world.handle.url)):
+        assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+        assert picture[16:24] == WIDTH.to_bytes(4, "big") + HEIGHT.to_bytes(4, "big")

@@ -120,7 +120,6 @@ async function stream(root) {
   going.push(abort);
   const facts = root.querySelector(".facts");
   const began = performance.now();
-  let tokens = 0;
   facts.textContent = "waiting…";
   root.source = "";
   const body = {
@@ -151,8 +150,7 @@ async function stream(root) {
         if (data.error) throw new Error(data.error.message);
         if (data.answer) return end(root, data.answer);
         root.source += data.text;
-        tokens += 1;
-        facts.textContent = `${tokens} pieces, ${((performance.now() - began) / 1000).toFixed(1)} s…`;
+        facts.textContent = `${root.source.length} characters, ${((performance.now() - began) / 1000).toFixed(1)} s…`;
         root.querySelector("code").textContent = root.source;
       }
     }
