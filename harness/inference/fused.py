@@ -58,7 +58,8 @@ def serves_slots(base: Base) -> bool:
 class FusedRunner:
     """Steps over static slots; see `harness.inference.runner.Runner`.
 
-    adapted: by system, whether it sees the adapter.
+    adapters: by system, the adapter that it sees. few: so many rows or fewer are a step of their
+    own on a CPU, whose last bits are others than those of more rows; 0: there is none.
 
     On a GPU a step is one captured graph for each `Choice`, and so is a chunk of prompts: shapes
     and addresses are fixed, and rows without a request compute what nobody reads. On a CPU a step
@@ -67,8 +68,10 @@ class FusedRunner:
 
     mixed = True
 
-    def __init__(self, base: Base, decoder: Decoder, adapters: Mapping[str, int | None]) -> None:
-        self.base, self.decoder = base, decoder
+    def __init__(
+        self, base: Base, decoder: Decoder, adapters: Mapping[str, int | None], few: int = 0
+    ) -> None:
+        self.base, self.decoder, self._few = base, decoder, few
         self._adapters = dict(adapters)
         each: dict[int | None, None] = dict.fromkeys(self._adapters.values())
         self._homes = {adapter: at for at, adapter in enumerate(each)}
@@ -257,7 +260,7 @@ class FusedRunner:
         s = self._held()
         if self._steps is not None:
             return self._steps.launch(choice)
-        rows = min(rounded(rows, FEWEST), len(s.token))
+        rows = self._few if rows <= self._few else min(rounded(rows, FEWEST), len(s.token))
         extent = min(rounded(longest, EXTENT), s.cache.length)
         return self._next(s, rows, extent, choice)
 

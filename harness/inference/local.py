@@ -21,16 +21,18 @@ def engine_of(
     say: Callable[[str], None],
     decoder: Decoder | None,
     slots: int | None = None,
+    few: int = 0,
 ) -> Engine:
     """The engine of a base and the systems on it.
 
     adapters: what each system answers with; None: the bare base. decoder: the fused layers, where
     they compute the model with all of them (`decoder_of`); None has transformers' layers.
+    few: as `FusedRunner` has it.
     """
     runner: Runner
     if decoder is not None and serves_slots(base):
         indices = {name: None if a is None else a.index for name, a in adapters.items()}
-        runner = FusedRunner(base, decoder, indices)
+        runner = FusedRunner(base, decoder, indices, few)
     else:
         runner = GeneralRunner(base, adapters)
     return Engine(base, runner, list(adapters), say, slots)

@@ -10,6 +10,7 @@ import pytest
 from harness.benchmarks import generate
 
 
+@pytest.mark.slow
 def test_a_tiny_model_is_measured_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate, "BATCHES", {"cpu": (4,), "cuda": (4,)})
     monkeypatch.setattr(generate, "PEERS_NEW", 6)
