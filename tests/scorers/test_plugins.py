@@ -94,7 +94,7 @@ def test_a_scorer_of_another_package_is_as_good_as_ours(install: Install) -> Non
     assert "shout" not in names()  # "all of ours" stays what it is
     (whole,) = get(["shout"], "extracted")
     assert [str(metric.signature) for metric in whole.metrics] == [
-        "shout_share|letters:ascii|by:acme-scorers-1.2|text:extracted|v3",
+        "shout_share|letters:ascii|by:acme-scorers-1.2|text:extracted-2|v3",
         "shouts|by:acme-scorers-1.2|text:raw|v3",
     ]
     assert [m.name for one in get(["rouge1", "shouts"]) for m in one.metrics] == [

@@ -1,19 +1,31 @@
-"""The HTML in an answer, without the chat and the fence around it: one extractor for all.
+"""The HTML in an answer, without the chat, the reasoning and the fence around it.
 
 What it does, in this order:
 
-1. End of turn. After its first tag the answer ends at a marker that no page holds: <|word|>,
+1. Reasoning. All up to the last </think> (thinking, thought, reasoning, reflection) goes, whether
+   it began here or in the prompt. What begins with a <think> that nothing closes is reasoning only,
+   and the answer is "". Of channels (<|channel|>NAME
+   <|message|>) the last named final is taken; where there are others only, the answer is "".
+2. End of turn. After its first tag the answer ends at a marker that no page holds: <|word|>,
    <end_of_turn>, <start_of_turn>, <eos>, <bos>, or a line that begins "### Instruction:" (or
    Input, Response, Human, User, Assistant). `</s>` is left: it is an end tag of HTML.
-2. Fence. Where a line that opens a Markdown fence stands before every line that begins with a
+3. Wrapper. Where the first tag is one of _WRAPPERS (artifact, answer, …), which no page holds, what
+   is in the last of them is taken.
+4. Quotation. Where a fence stands in a Markdown quotation, the quotation's lines are taken.
+5. Fence. Where a line that opens a Markdown fence stands before every line that begins with a
    tag, one fenced block is taken: a whole document before a part of one, one named html before
    another that begins with a tag, the first before the later. A fence that is not closed goes
-   to the end. A fence line inside pre, textarea or script closes nothing. Where a line that
-   begins with a tag comes first, the answer is HTML and its fence lines are content.
-3. Chat before. Text before the first doctype or <html> goes, if no line of it begins with a
+   to the end; code may begin in the opening line, and end in the closing one. A fence line inside
+   pre, textarea or script closes nothing. Where a line that begins with a tag comes first, the
+   answer is HTML and its fence lines are content; but a line that only talks of a tag (<h1> is …)
+   is none. Where the page taken names one stylesheet of its own folder and one other block is a
+   stylesheet, that stands in its place.
+6. Span. Where all markup, more than one bare tag, stands in one span of code, what is in it is
+   taken.
+7. Chat before. Text before the first doctype or <html> goes, if no line of it begins with a
    tag. Else text before the first tag goes, if that tag begins a line and the text ends in a
    colon, a blank line, an opening fence or a role ([/INST], <|assistant|>, <|x|>assistant).
-4. Chat after. Text after the last </html> goes, if no line of it begins with a tag. Where there
+8. Chat after. Text after the last </html> goes, if no line of it begins with a tag. Where there
    is no </html>, text after the last tag goes, if a blank line or a fence line parts the two
    and every element that was opened is closed; else it may be content, and stays.
 
@@ -51,6 +63,30 @@ _CHAT_ENDS = re.compile(
     r"(?::|[`~]{3}\w{0,40}|\[/INST\]|\|>(?:model|assistant)?|_of_turn>(?:model|assistant)?)\Z", re.I
 )
 _PARTED = re.compile(r"[ \t]*+\r?\n[ \t]*+(?:\r?\n|`{3}|~{3})")
+# A fence line, or a line of code that ends in a fence.
+_FENCE_LINES = re.compile(
+    r"^[ \t]*+(`{3,}+|~{3,}+)([^\n]*+)|^[^\n`~]*[^\n`~\s][ \t]*(`{3,}+|~{3,}+)[ \t]*+$", re.M
+)
+_ONE_LINE = re.compile(r"[ \t]*+(`{3,}|~{3,})[ \t]*(\w*+)[ \t]*+(<[^\n]*>)[ \t]*\1[ \t]*\Z")
+_NAME = re.compile(r"[ \t]*+([^\s<]*+)(.*)", re.S)
+_THOUGHT = re.compile(r"\s*+<(think|thinking|thought|reasoning|reflection)>", re.I)
+_THOUGHT_ENDS = re.compile(r"</(?:think|thinking|thought|reasoning|reflection)>", re.I)
+_CHANNEL = re.compile(r"<\|channel\|>\s*+(\w{1,40}+)[^<>]{0,80}+<\|message\|>")
+# The same where the tokenizer left the markers out.
+_BARE_START = re.compile(r"\s*+(?:analysis(?=[A-Z\s]).*?assistantfinal)", re.S)
+_WRAPPERS = (
+    "ant_?artifact|artifact|bolt_?artifact|bolt_?action|final_answer|answer|final|response|result|"
+    "solution|html_output|html_code"
+)
+_WRAPPER = re.compile(rf"<({_WRAPPERS})(?:\s[^<>]*+)?>", re.I)
+_WRAPPER_ENDS = re.compile(rf"\s*+</(?:{_WRAPPERS})\s*+>", re.I)
+_QUOTED_FENCE = re.compile(r"^[ \t]*+>[ \t]?(?:`{3}|~{3})[^\n]*+(?:\n[ \t]*+>[^\n]*+)*+", re.M)
+_QUOTE = re.compile(r"^[ \t]*+>[ \t]?", re.M)
+_TALK = re.compile(r"[ \t]*+<([a-z][a-z0-9]*+)>[ \t]++[a-z]", re.I)
+_END_TAG = re.compile(r"</([a-z][a-z0-9]*+)", re.I)
+_WHOLE_SPAN = re.compile(r"[^<`]*+(`{1,2}+)(?!`)\s*+(<[^`]*>)\s*+\1(?!`)[^<`]*+\Z")
+_LINK = re.compile(r"<link\b[^<>]*+>", re.I)
+_ROUNDS = 8
 _HTML_NAMES = frozenset({"html", "htm", "html5", "xhtml"})
 
 
@@ -67,13 +103,74 @@ def extract(text: str) -> str:
 
     Nothing is changed but what is cut from the two ends. Raises nothing, whatever the text.
     """
-    text = _turn(text)
+    for _ in range(_ROUNDS):
+        found = _taken(text)
+        if found == text:
+            break
+        text = found
+    return text
+
+
+def _taken(text: str) -> str:
+    """One round of the rules: what it takes may be wrapped once more."""
+    text = _unquoted(_unwrapped(_turn(_without_thought(text))))
     if _fence_first(text):
-        usable = list(filter(_usable, _blocks(text)))
+        blocks = _blocks(text)
+        usable = list(filter(_usable, blocks))
         if usable:
-            text = min(usable, key=_rank).inside
+            text = _styled(min(usable, key=_rank).inside, blocks)
+    span = _WHOLE_SPAN.match(text)
+    if span and ("</" in span.group(2) or " " in span.group(2)):
+        text = span.group(2)
     text = _without_chat_before(text)
     return text if _fence_first(text) else _without_chat_after(text)
+
+
+def _without_thought(text: str) -> str:
+    if channels := [*_CHANNEL.finditer(text)]:
+        finals = [found for found in channels if found.group(1).lower() == "final"]
+        if not finals:
+            return ""
+        text = text[finals[-1].end() :]
+    elif found := _BARE_START.match(text):
+        text = text[found.end() :]
+    ends = [*_THOUGHT_ENDS.finditer(text)]
+    if ends:
+        after = text[ends[-1].end() :].lstrip()
+        text = after or text[: ends[-1].start()]
+    return "" if _THOUGHT.match(text) else text
+
+
+def _unwrapped(text: str) -> str:
+    start = _first(_FIRST, text)
+    while start >= 0 and _WRAPPER.match(text, start):
+        last = [*_WRAPPER.finditer(text, start)][-1]
+        end = _WRAPPER_ENDS.search(text, last.end())
+        text = text[last.end() : end.start() if end else None].strip()
+        start = _first(_FIRST, text)
+    return text
+
+
+def _unquoted(text: str) -> str:
+    found = _QUOTED_FENCE.search(text)
+    if found is None or _LINE_OF_MARKUP.search(text, 0, found.start()):
+        return text
+    return _QUOTE.sub("", found.group())
+
+
+def _styled(page: str, blocks: list[_Block]) -> str:
+    """The page, with the stylesheet of another block where it names one of its own folder."""
+    sheets = [block.inside for block in blocks if block.name == "css" and block.inside]
+    links = [
+        found
+        for found in _LINK.finditer(page)
+        if re.search(r"""\brel\s*=\s*["']?stylesheet\b""", found.group(), re.I)
+        and not re.search(r"""\bhref\s*=\s*["']?\s*(?:[a-z]+:|//)""", found.group(), re.I)
+    ]
+    if len(sheets) != 1 or len(links) != 1 or "</style" in sheets[0].lower():
+        return page
+    (link,) = links
+    return f"{page[: link.start()]}<style>\n{sheets[0]}\n</style>{page[link.end() :]}"
 
 
 def _turn(text: str) -> str:
@@ -93,7 +190,14 @@ def _first(pattern: re.Pattern[str], text: str) -> int:
 def _fence_first(text: str) -> bool:
     """Whether a fence line stands before every line that begins with markup."""
     fence = _FENCE.search(text)
-    return fence is not None and _LINE_OF_MARKUP.search(text, 0, fence.start()) is None
+    if fence is None:
+        return False
+    closed = {name.lower() for name in _END_TAG.findall(text, 0, fence.start())} | VOID
+    for line in _LINE_OF_MARKUP.finditer(text, 0, fence.start()):
+        talk = _TALK.match(text, line.start())
+        if talk is None or talk.group(1).lower() in closed:
+            return False
+    return True
 
 
 def _blocks(text: str) -> list[_Block]:
@@ -102,9 +206,17 @@ def _blocks(text: str) -> list[_Block]:
     late = max((tag.start() for tag in _HOLDS_FENCES.finditer(text) if tag.group(1)), default=-1)
     opened: re.Match[str] | None = None
     seen, depth = 0, 0  # tags up to `seen` are counted: so many pre, textarea, script are open
-    for line in _FENCE.finditer(text):
+    for line in _FENCE_LINES.finditer(text):
+        if line.group(3) is not None:  # code, and a fence at its end
+            if opened is not None and _closes(opened, line.group(3)) and late < line.start(3):
+                blocks.append(_block(opened, text[opened.end() : line.start(3)]))
+                opened = None
+            continue
         fence, after = line.group(1), line.group(2).strip()
         if opened is None:
+            if whole := _ONE_LINE.match(line.group()):
+                blocks.append(_Block(whole.group(2).lower(), whole.group(3).strip()))
+                continue
             opened, seen, depth = line, line.end(), 0
             continue
         if after:
@@ -112,7 +224,7 @@ def _blocks(text: str) -> list[_Block]:
             if not text[opened.end() : line.start()].strip():
                 opened, seen = line, line.end()
             continue
-        if not fence.startswith(opened.group(1)):
+        if not _closes(opened, fence):
             continue
         for tag in _HOLDS_FENCES.finditer(text, seen, line.start()):
             depth += -1 if tag.group(1) else 1
@@ -125,9 +237,16 @@ def _blocks(text: str) -> list[_Block]:
     return blocks
 
 
+def _closes(opened: re.Match[str], fence: str) -> bool:
+    return fence.startswith(opened.group(1))
+
+
 def _block(opened: re.Match[str], inside: str) -> _Block:
-    words = opened.group(2).lower().split(None, 1)
-    return _Block(words[0] if words else "", inside.strip())
+    found = _NAME.match(opened.group(2))
+    name, code = found.groups() if found else ("", "")
+    if not code.lstrip().startswith("<"):
+        code = ""  # what else stands there is about the block
+    return _Block(name.lower(), f"{code}{inside}".strip())
 
 
 def _usable(block: _Block) -> bool:
