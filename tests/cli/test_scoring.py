@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.records import EXTRACTED
 from harness.reports import parse_comparison_csv
 from tests.support.commands import (
     ROOT,
@@ -148,7 +149,8 @@ def test_the_extracted_text_is_kept_and_scored_where_asked(
         assert row["scores"]["exact_match"] == score
         assert row["scores"]["fenced"] == 1  # always of the raw answer
         summary = json.loads((tmp_path / text / "summary.json").read_text("utf-8"))
-        assert f"|text:{text}|" in summary["metrics"]["exact_match"]["signature"]
+        written = EXTRACTED if text == "extracted" else text
+        assert f"|text:{written}|" in summary["metrics"]["exact_match"]["signature"]
 
 
 def test_groups_are_drawn_together_unless_asked_otherwise(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.records import FinishReason, Sample
+from harness.records import EXTRACTED, FinishReason, Sample
 from harness.scorers import get
 from harness.scorers.base import Unscored
 from harness.scorers.text.form import MAX_CHARACTERS, length_ratio, repetition
@@ -71,7 +71,7 @@ def test_extracted_text_is_scored_where_the_signature_says_so_and_raw_elsewhere(
     assert got.details == {"characters": {"answer": 8, "reference": 8}}
     texts = {m.name: m.signature.text for m in answers.metrics}
     assert texts["fenced"] == "raw"
-    assert texts["repetition"] == texts["length_ratio"] == "extracted"
+    assert texts["repetition"] == texts["length_ratio"] == EXTRACTED
 
 
 def plain_repetition(text: str) -> float:

@@ -94,6 +94,14 @@ def break_module(patch: pytest.MonkeyPatch, name: str, old: str, new: str) -> No
             made_here = getattr(value, "__module__", None) == name
             if module is not broken and made_here and getattr(true, key, None) is value:
                 patch.setattr(module, key, getattr(broken, key))
+    if name == "harness.scorers.html.standard":  # its classes are the bases of others
+        user = "harness.scorers.html.guarded"
+        fresh = ModuleType(user)
+        true = importlib.import_module(user)
+        fresh.__file__ = true.__file__
+        patch.setitem(sys.modules, user, fresh)
+        source = Path(str(true.__file__)).read_text(encoding="utf-8")
+        exec(compile(source, str(true.__file__), "exec"), vars(fresh))
 
 
 @pytest.fixture(autouse=True)

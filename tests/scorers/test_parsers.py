@@ -31,7 +31,6 @@ Flat = list[tuple[int, str, str]]  # depth, kind, content, in document order
 
 KNOWN_TREES = re.compile(r"<(template|select|rt|svg|math)\b", re.IGNORECASE)
 KNOWN_VERDICTS = {
-    "expected-named-entity",
     "equals-in-unquoted-attribute-value",
     "unexpected-character-in-unquoted-attribute-value",
     "expected-closing-tag-but-got-eof",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.records import FinishReason, Sample, Signature
+from harness.records import EXTRACTED, FinishReason, Sample, Signature
 from harness.scorers import LIKELIHOOD, entries, get, merged, metric_names, names, score_all
 from harness.scorers.likelihood import LIKELIHOOD_METRICS
 
@@ -83,7 +83,8 @@ def test_the_text_that_is_scored_is_in_the_signature() -> None:
         # What the form of an answer is is told of the raw one always.
         assert (scores["exact_match"], scores["fenced"]) == (equal, 1.0)
         signatures = {m.name: m.signature for each in chosen for m in each.metrics}
-        assert f"|text:{text}|" in str(signatures["exact_match"])
+        written = EXTRACTED if text == "extracted" else text
+        assert f"|text:{written}|" in str(signatures["exact_match"])
         assert signatures["fenced"].text == "raw"
 
 

@@ -6,15 +6,18 @@ import json
 import random
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import html5lib
 import pytest
 from bs4 import BeautifulSoup
+from html5lib.treebuilders.base import TreeBuilder
 
 from harness.records import Sample
 from harness.scorers import get
 from harness.scorers.base import Unscored
 from harness.scorers.html.page import MAX_CHARACTERS, Page, parse
+from harness.scorers.html.standard import StandardParser, StandardTokenizer, StandardTree
 from harness.scorers.html.validity import DOCTYPE_CODES, MAX_DETAILS, Validity
 from tests.support.limits import cpu_limit
 from tests.support.pages import soup_of_tags
@@ -168,12 +171,20 @@ def test_balance(text: str, balanced: bool) -> None:
     assert score(text)[3] == float(balanced)
 
 
-def test_guarded_parse_is_html5libs_and_beautifulsoups_own() -> None:
+def test_guarded_parse_is_the_mended_html5libs_and_beautifulsoups_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(html5lib, "HTMLParser", StandardParser)
+    tokenizers = SimpleNamespace(HTMLTokenizer=StandardTokenizer)
+    monkeypatch.setattr(html5lib.html5parser, "_tokenizer", tokenizers)
+    for name in ("elementInScope", "getTableMisnestedNodePosition"):
+        monkeypatch.setattr(TreeBuilder, name, getattr(StandardTree, name))
+    etree = html5lib.getTreeBuilder("etree")
     rng = random.Random(0)
     compared = 0
     for _ in range(350):
         text = soup_of_tags(rng)
-        plain = html5lib.HTMLParser()
+        plain = StandardParser(etree)
         try:
             plain.parse(text)
         except (AssertionError, AttributeError, LookupError, TypeError, ValueError):
@@ -237,6 +248,7 @@ HOSTILE = {
     "attributes": "<p " + " ".join(f"a{i}=1" for i in range(20_000)) + ">",
     "formatting": "".join(f"<b id={i}>" for i in range(15_000)) + "<p>" * 60_000,
     "html attributes": "".join(f"<html a{i}=1>" for i in range(25_000)),
+    "depth in a select": "<select>" + "<div>" * 20_000,
     "size": "x" * (MAX_CHARACTERS + 1),
 }
 
@@ -254,7 +266,6 @@ def test_hostile_pages_are_not_scored_and_do_not_hang(kind: str) -> None:
         "<!--" * 20_000,
         "\0" * 2000,
         "\ud800<p>\udfff",
-        "<select>" + "<div>" * 20_000,
         "a" * 100_000,
         "<thead>" * 20_000,
         "<div>" * 900 + "x",
@@ -283,5 +294,6 @@ def test_share_of_valid_references_is_the_known_one() -> None:
     found = [(parse(text), score(text)[2]) for text in texts]
     pages = [page for page, _ in found if isinstance(page, Page)]
     assert len(pages) == len(texts) == 636
-    assert sum(not page.errors for page in pages) / 636 == pytest.approx(0.418, abs=5e-4)
-    assert sum(errors == 0 for _, errors in found) / 636 == pytest.approx(0.937, abs=5e-4)
+    # html5lib as it is has .418 and .937: ampersands are forgiven today, text in tables is not.
+    assert sum(not page.errors for page in pages) / 636 == pytest.approx(0.4198, abs=5e-4)
+    assert sum(errors == 0 for _, errors in found) / 636 == pytest.approx(0.9340, abs=5e-4)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.records import Assertion, Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
-from harness.scorers.html.page import Page, parse
+from harness.scorers.html.page import PARSER, Page, parse
 
 if TYPE_CHECKING:
     from bs4 import Tag
     from soupsieve import SoupSieve
 
-_DOM = "html5lib-1.1"
 _NAMES = ("assertions_passed", "assertions_all")
 
 
@@ -32,10 +31,10 @@ class Assertions(Scorer):
 
     name = "assertions"
     summary = "share of the task's DOM assertions that the answer passes, and whether all do"
-    version = 1
+    version = 2
     metrics = (
-        metric("assertions_passed", "higher", 1, dom=_DOM),
-        metric("assertions_all", "higher", 1, binary=True, dom=_DOM),
+        metric("assertions_passed", "higher", 2, dom=PARSER),
+        metric("assertions_all", "higher", 2, binary=True, dom=PARSER),
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:

@@ -11,6 +11,7 @@ from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.addresses import candidates, in_css, is_external, refresh, resolve
 from harness.scorers.html.elements import HTML, SVG, Elements, elements, text_of
 from harness.scorers.html.names import HANDLERS, JAVASCRIPT
+from harness.scorers.html.page import PARSER
 
 if TYPE_CHECKING:
     from bs4 import Tag
@@ -39,7 +40,6 @@ _FETCHED_LINKS = frozenset(
 )
 _WITH_ADDRESS = {"src", "srcset", "imagesrcset", "href", "xlink:href", "data", "poster"}
 _WITH_ADDRESS |= {"background", "style", "content"}
-_PARSER = "html5lib-1.1"
 
 
 class Inventory(NamedTuple):
@@ -78,11 +78,11 @@ class Content(Scorer):
 
     name = "content"
     summary = "what the page would run and fetch: scripts, inline handlers, external requests"
-    version = 1
+    version = 2
     metrics = (
-        metric("scripts", "lower", 1, parser=_PARSER),
-        metric("inline_handlers", "lower", 1, parser=_PARSER),
-        metric("external_requests", "lower", 1, parser=_PARSER, count="distinct"),
+        metric("scripts", "lower", 2, parser=PARSER),
+        metric("inline_handlers", "lower", 2, parser=PARSER),
+        metric("external_requests", "lower", 2, parser=PARSER, count="distinct"),
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:

@@ -16,11 +16,10 @@ from typing import Any, Literal
 from bs4 import BeautifulSoup
 from bs4.builder._html5lib import Element, HTML5TreeBuilder, TextNode, TreeBuilderForHtml5lib
 from bs4.element import NavigableString
-from html5lib._tokenizer import HTMLTokenizer
 from html5lib.constants import tokenTypes
-from html5lib.html5parser import HTMLParser
 
 from harness.scorers.html.page import Page, ParseError, Tag
+from harness.scorers.html.standard import StandardParser, StandardTokenizer, StandardTree
 
 _START = tokenTypes["StartTag"]
 _END = tokenTypes["EndTag"]
@@ -72,7 +71,7 @@ class _Builder(HTML5TreeBuilder):  # type: ignore[misc]
 
     def __init__(self, text: str, meter: _Meter) -> None:
         super().__init__(store_line_numbers=False)
-        self.text = text
+        self.text = text.removeprefix("\ufeff")  # a byte order mark is no part of a page
         self.meter = meter
 
     def feed(self, markup: object) -> None:
@@ -84,11 +83,11 @@ class _Builder(HTML5TreeBuilder):  # type: ignore[misc]
         return self.underlying_builder
 
 
-class _Parser(HTMLParser):  # type: ignore[misc]
+class _Parser(StandardParser):
     tokenizer: _Tokenizer
 
     def __init__(self, tree: Any, meter: _Meter) -> None:
-        super().__init__(tree=tree)
+        super().__init__(tree)
         self.meter = meter
 
     def _parse(self, stream: str, *_: object, **__: object) -> None:
@@ -101,7 +100,7 @@ class _Parser(HTMLParser):  # type: ignore[misc]
         self.mainLoop()
 
 
-class _Tokenizer(HTMLTokenizer):  # type: ignore[misc]
+class _Tokenizer(StandardTokenizer):
     def __init__(self, stream: str, parser: _Parser, meter: _Meter) -> None:
         super().__init__(stream, parser=parser)
         self.meter = meter
@@ -172,7 +171,7 @@ class _Tokenizer(HTMLTokenizer):  # type: ignore[misc]
         return bool(super().attributeNameState())
 
 
-class _Tree(TreeBuilderForHtml5lib):  # type: ignore[misc]
+class _Tree(StandardTree, TreeBuilderForHtml5lib):  # type: ignore[misc]
     """BeautifulSoup's tree, made in two steps: parents and children first, all other links last.
 
     What stands before and after a node in the text is asked by nobody while the tree grows; to

@@ -11,6 +11,7 @@ from harness.records import Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.elements import HTML, Elements, elements, text_of
 from harness.scorers.html.names import ELEMENTS, FORMATTING, NOT_CUSTOM, OBSOLETE
+from harness.scorers.html.page import PARSER
 
 if TYPE_CHECKING:
     from bs4 import Tag
@@ -64,9 +65,9 @@ class Lint(Scorer):
 
     name = "lint"
     summary = "faults that no parser reports: duplicate ids, unknown or obsolete elements, no alt …"
-    version = 1
+    version = 2
     metrics = tuple(
-        metric(name, "lower", 1, binary=name in _BINARY, parser="html5lib-1.1", names=_LIST)
+        metric(name, "lower", 2, binary=name in _BINARY, parser=PARSER, names=_LIST)
         for name in _METRICS.values()
     )
 

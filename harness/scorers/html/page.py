@@ -11,6 +11,8 @@ from harness.scorers.base import Unscored
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup
 
+PARSER = "html5lib-1.1-2026"
+"""How signatures name it: html5lib 1.1 with the rules of the HTML standard of 2026 (`standard`)."""
 MAX_CHARACTERS = 400_000
 MAX_WORK = 400_000
 
@@ -51,7 +53,8 @@ class Page:
 
 @lru_cache(maxsize=4)
 def parse(text: str) -> Page | Unscored:
-    """Parse `text` as a document by the HTML standard (html5lib 1.1, scripting off).
+    """Parse `text` as a document by the HTML standard (html5lib 1.1, mended by
+    harness.scorers.html.standard; scripting off).
 
     html5lib is quadratic in depth, in attributes of a tag and in much else. So a text over
     MAX_CHARACTERS is refused, and so is one that asks for more than MAX_WORK units of work:

@@ -6,6 +6,7 @@ from collections import Counter
 
 from harness.records import Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
+from harness.scorers.html.page import PARSER
 from harness.scorers.html.tree import tree_of
 
 _NOTHING = Unscored("the reference has no element but html, head and body")
@@ -30,11 +31,9 @@ class TreeBleu(Scorer):
 
     name = "tree_bleu"
     summary = "share of the reference's one-level subtrees that the answer's tree has"
-    version = 1
+    version = 2
     metrics = (
-        metric(
-            "tree_bleu", "higher", 1, dom="html5lib-1.1", subtrees="multiset", children="ordered"
-        ),
+        metric("tree_bleu", "higher", 2, dom=PARSER, subtrees="multiset", children="ordered"),
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:

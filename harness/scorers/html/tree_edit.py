@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.records import Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
+from harness.scorers.html.page import PARSER
 from harness.scorers.html.tree import tree_of
 from harness.scorers.html.tree_distance import TooMuchWork, edit_distance
 
@@ -29,13 +30,13 @@ class TreeEdit(Scorer):
 
     name = "tree_edit_similarity"
     summary = "1 - edit distance of the two trees / size of the larger"
-    version = 1
+    version = 2
     metrics = (
         metric(
             "tree_edit_similarity",
             "higher",
-            1,
-            dom="html5lib-1.1",
+            2,
+            dom=PARSER,
             nodes="elements+texts",
             label="tag,text",
             cost="unit",

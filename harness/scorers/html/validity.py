@@ -7,7 +7,7 @@ from typing import Any
 from harness.records import Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
 from harness.scorers.html.balance import balanced
-from harness.scorers.html.page import Page, parse
+from harness.scorers.html.page import PARSER, Page, parse
 
 # A doctype that is missing or that is not HTML5's. A broken or misplaced one is an error.
 DOCTYPE_CODES = frozenset(
@@ -52,12 +52,12 @@ _SHOWN = frozenset(
         "video",
     }
 )
-_PARSER = "html5lib-1.1"
 MAX_DETAILS = 50
 
 
 class Validity(Scorer):
-    """Five measures of a whole answer as an HTML document, parsed by html5lib 1.1.
+    """Five measures of a whole answer as an HTML document, parsed by html5lib 1.1 with the rules of
+    today's standard (harness.scorers.html.standard).
 
     html_valid_strict: 1 where the parser has no error and the gate is passed, else 0.
     html_valid:        the same with a missing or old doctype forgiven (DOCTYPE_CODES).
@@ -82,32 +82,32 @@ class Validity(Scorer):
 
     name = "validity"
     summary = "HTML validity with and without the doctype, parse errors, balance of tags"
-    version = 1
+    version = 2
     metrics = (
         metric(
             "html_valid_strict",
             "higher",
-            1,
+            2,
             binary=True,
-            parser=_PARSER,
+            parser=PARSER,
             doctype="required",
             gate="content",
         ),
         metric(
             "html_valid",
             "higher",
-            1,
+            2,
             binary=True,
-            parser=_PARSER,
+            parser=PARSER,
             doctype="forgiven",
             gate="content",
         ),
-        metric("parse_errors", "lower", 1, parser=_PARSER, doctype="forgiven"),
+        metric("parse_errors", "lower", 2, parser=PARSER, doctype="forgiven"),
         metric(
-            "parse_errors_per_kb", "lower", 1, parser=_PARSER, doctype="forgiven", kb="1000-bytes"
+            "parse_errors_per_kb", "lower", 2, parser=PARSER, doctype="forgiven", kb="1000-bytes"
         ),
         metric(
-            "tags_balanced", "higher", 1, binary=True, parser=_PARSER, optional="closed", gate="tag"
+            "tags_balanced", "higher", 2, binary=True, parser=PARSER, optional="closed", gate="tag"
         ),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.records import Sample
 from harness.scorers.base import Scorer, Unscored, Value, metric
+from harness.scorers.html.page import PARSER
 
 
 class ExactMatch(Scorer):
@@ -24,15 +25,15 @@ class ExactMatch(Scorer):
 
     name = "exact_match"
     summary = "answer and reference are equal after strip(), or as normalised pages"
-    version = 1
+    version = 2
     metrics = (
-        metric("exact_match", "higher", 1, binary=True, norm="strip"),
+        metric("exact_match", "higher", 2, binary=True, norm="strip"),
         metric(
             "exact_match_normalized",
             "higher",
-            1,
+            2,
             binary=True,
-            dom="html5lib-1.1",
+            dom=PARSER,
             attrs="sorted",
             classes="set",
             space="folded",
