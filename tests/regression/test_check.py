@@ -158,7 +158,7 @@ def test_update_demands_a_raised_version(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(checking, "check_goldens", lambda *_: [])
     status, said = run(folder, update=True)
     assert status == 1
-    assert "answers: repetition moved and the version is 1; make it 2" in said
+    assert "answers: repetition moved and the version is 2; make it 3" in said
     assert (folder / frozen.SCORES).read_bytes() == before
     monkeypatch.setattr(Form, "version", 2)
     status, said = run(folder, update=True)

@@ -26,7 +26,7 @@ from tests.support.text_pairs import HOSTILE, html_alpaca, pairs
         ("<!DOCTYPE html>", ["<!doctype", "@html"]),
         ("<BR/><hr  />", ["<br", "<hr"]),
         ("<p disabled title=''>", ["<p", "@disabled", "@title"]),
-        ("<p title=' a  b '>", ["<p", "@title", '"a  b']),
+        ("<p title=' a  b '>", ["<p", "@title", '"a b']),
         ("<p title='a>b'>c", ["<p", "@title", '"a>b', "c"]),
         ('<p title="it\'s">', ["<p", "@title", "\"it's"]),
         ("<p style='color: red'>", ["<p", "@style", "color", ":", "red"]),

@@ -11,9 +11,10 @@ end of the text: browsers read them so.
 
 Attributes. The name in lower case with an @, then the value with a quote before it, where it
 is not empty. HTML gives neither the order of attributes nor that of classes a
-meaning, so attributes are sorted by name. A value is one token, white space at its ends off,
-as a browser takes an address, an id or a number as a whole. Two hold lists: `class` gives a
-token for each name, sorted, and `style` is cut up as text is, as a style sheet would be.
+meaning, so attributes are sorted by name. A value is one token, a run of white space one space
+and none at its ends, as a browser takes an address, an id or a number as a whole. Two hold
+lists: `class` gives a token for each name, sorted, and `style` is cut up as text is, as a style
+sheet would be.
 
 Text, and what script, style, title and textarea hold. A word is a run of letters, digits,
 marks and underscores in its own case; of scripts that put no spaces between words (Han,
@@ -44,6 +45,7 @@ _TAG = re.compile(
 _ATTRIBUTE = re.compile(
     r"""([^\s/=][^\s/=]*+)(?:\s*+=\s*+(?:"([^"]*+)"?+|'([^']*+)'?+|(\S++))?+)?+""", re.ASCII
 )
+_SPACE = re.compile(r"[ \t\n\f\r]++")
 # Signs and spaces other than ASCII's, by blocks of Unicode, so that no version of it matters.
 _SIGNS = (
     "\x00-\x20!-/:-@\\[-^`{-\x7f"
@@ -88,6 +90,6 @@ def _attributes(inside: str) -> list[str]:
             found += ['"' + each for each in sorted(value.split())]
         elif name == "style":
             found += _WORD.findall(value)
-        elif value := value.strip():
+        elif value := _SPACE.sub(" ", value).strip():
             found.append('"' + value)
     return found

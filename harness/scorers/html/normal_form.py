@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -34,6 +35,16 @@ _BOXES = _names("""
 # Not shown: the text around is as if they were not there.
 _HIDDEN = _names("area base datalist link meta param script source style template track")
 _VERBATIM = frozenset({"pre", "textarea"})
+# Attributes whose presence is all that counts (HTML standard, index of attributes).
+_BOOLEAN = _names("""
+    allowfullscreen async autofocus autoplay checked controls default defer disabled
+    formnovalidate inert ismap itemscope loop multiple muted nomodule novalidate open playsinline
+    readonly required reversed selected shadowrootclonable shadowrootdelegatesfocus
+""")
+_SPACED = frozenset({"srcset", "sizes", "media"})
+_SPACE = re.compile(r"[ \t\n\f\r]++")
+_WHOLE = re.compile(r"""("[^"]*+"|'[^']*+'|\burl\([^)]*+\))""", re.IGNORECASE)
+_AROUND = re.compile(r" ?+([:;]) ?+")
 _END = None
 
 
@@ -45,6 +56,9 @@ def normal_form(text: str) -> Form | Unscored:
     - what the parser settles: case of names, quotes, character references, optional tags
       (those of html, head and body too), the order of attributes, and faults that it mends;
     - the order and repetition of the words of a class attribute (a set by the standard);
+    - the value of a boolean attribute (disabled, disabled="" and disabled="disabled");
+    - white space in srcset, sizes and media, and in style around its colons and semicolons, the
+      last semicolon too; but not in strings and addresses;
     - comments;
     - white space outside pre and textarea: a run of it is one space, and none at the edges of
       what makes a box of its own (a paragraph, a cell, a button), before br, or after a space,
@@ -144,4 +158,16 @@ def _value(key: str, value: str | list[str]) -> str:
     words = value if isinstance(value, list) else None
     if key == "class":
         return " ".join(sorted(set(words if words is not None else str(value).split())))
-    return " ".join(words) if words is not None else str(value)
+    if key in _BOOLEAN:
+        return ""
+    text = " ".join(words) if words is not None else str(value)
+    if key in _SPACED:
+        return _SPACE.sub(" ", text).strip()
+    return _style(text) if key == "style" else text
+
+
+def _style(text: str) -> str:
+    """Declarations without the white space that means nothing, and without the last semicolon."""
+    parts = _WHOLE.split(text)
+    parts[::2] = [_AROUND.sub(r"\1", _SPACE.sub(" ", part)) for part in parts[::2]]
+    return "".join(parts).strip(" ;")

@@ -15,7 +15,8 @@ _RUN = 32  # characters; a power of two
 
 # CommonMark 0.31, 4.5: three or more backticks or tildes, indented by at most three spaces.
 # No backtick may follow backticks on the line: ```x``` is a span of code.
-_FENCE = re.compile(r"^ {0,3}(?:`{3,}[^`\n]*|~{3,}.*)$", re.MULTILINE)
+_FENCE = r"^ {0,3}(?:`{3,}[^`\n]*|~{3,}.*)$"
+_FENCE_OR_HOLDER = re.compile(rf"<(/?)(?:pre|textarea)\b|({_FENCE})", re.MULTILINE | re.IGNORECASE)
 
 
 class Form(Scorer):
@@ -25,7 +26,8 @@ class Form(Scorer):
     empty:     nothing but white space.
     truncated: generation stopped at its limit of tokens, not at an end-of-text; None where the
                sample does not say how it ended.
-    fenced:    some line opens or closes a Markdown code fence (CommonMark 0.31, 4.5).
+    fenced:    some line opens or closes a Markdown code fence (CommonMark 0.31, 4.5); one inside
+               a pre or textarea is a part of the page.
 
     Of the raw or the extracted answer:
     repetition:   see `repetition`; 0 to 1, lower is better. None over MAX_CHARACTERS.
@@ -38,13 +40,13 @@ class Form(Scorer):
 
     name = "answers"
     summary = "the answer's form: empty, cut off, fenced, repeating itself, how long"
-    version = 1
+    version = 2
     metrics = (
-        metric("empty", "lower", 1, binary=True, raw=True),
-        metric("truncated", "lower", 1, binary=True, raw=True),
-        metric("fenced", "lower", 1, binary=True, raw=True, fence="commonmark"),
-        metric("repetition", "lower", 1, run=str(_RUN), space="no"),
-        metric("length_ratio", "higher", 1, of="min/max", unit="char"),
+        metric("empty", "lower", 2, binary=True, raw=True),
+        metric("truncated", "lower", 2, binary=True, raw=True),
+        metric("fenced", "lower", 2, binary=True, raw=True, fence="commonmark"),
+        metric("repetition", "lower", 2, run=str(_RUN), space="no"),
+        metric("length_ratio", "higher", 2, of="min/max", unit="char"),
     )
 
     def score(self, sample: Sample) -> dict[str, Value]:
@@ -56,7 +58,7 @@ class Form(Scorer):
                 if sample.finish_reason is None
                 else float(sample.finish_reason == "length")
             ),
-            "fenced": float(_FENCE.search(text) is not None),
+            "fenced": float(_fenced(text)),
             "repetition": repetition(text),
             "length_ratio": length_ratio(sample.reference, text),
         }
@@ -64,6 +66,18 @@ class Form(Scorer):
     def details(self, sample: Sample) -> dict[str, Any]:
         lengths = {"answer": sample.prediction, "reference": sample.reference}
         return {"characters": {name: len(text.strip()) for name, text in lengths.items()}}
+
+
+def _fenced(text: str) -> bool:
+    found = [*_FENCE_OR_HOLDER.finditer(text)]
+    last = max((tag.start() for tag in found if tag.group(1)), default=-1)
+    depth = 0
+    for each in found:
+        if each.group(2) is None:
+            depth = max(0, depth + (-1 if each.group(1) else 1))
+        elif not depth or each.start() > last:
+            return True
+    return False
 
 
 def repetition(text: str) -> Value:

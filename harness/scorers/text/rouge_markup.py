@@ -27,8 +27,8 @@ class RougeMarkup(Scorer):
 
     name = "rougeL_markup"
     summary = "ROUGE-L F1 over tags, attributes, values and words of any script"
-    version = 1
-    metrics = (metric("rougeL_markup", "higher", 1, tok="markup", case="mixed", attrs="sorted"),)
+    version = 2
+    metrics = (metric("rougeL_markup", "higher", 2, tok="markup", case="mixed", attrs="sorted"),)
 
     def score(self, sample: Sample) -> dict[str, Value]:
         return {"rougeL_markup": rouge_l_markup(sample.reference, sample.prediction)}
