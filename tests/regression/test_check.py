@@ -160,10 +160,10 @@ def test_update_demands_a_raised_version(folder: Path, monkeypatch: pytest.Monke
     assert status == 1
     assert "answers: repetition moved and the version is 2; make it 3" in said
     assert (folder / frozen.SCORES).read_bytes() == before
-    monkeypatch.setattr(Form, "version", 2)
+    monkeypatch.setattr(Form, "version", 3)
     status, said = run(folder, update=True)
     assert status == 0
-    assert "answers: version was 1, is 2" in said
+    assert "answers: version was 2, is 3" in said
     assert "repetition was" in said
     assert run(folder)[0] == 0
 
