@@ -61,6 +61,7 @@ def in_order(outcome: Outcome, *texts: str) -> None:
 # --- SIGKILL ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_at_each_stage_with_a_model(
     model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
 ) -> None:

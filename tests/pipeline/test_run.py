@@ -292,6 +292,7 @@ def test_several_answers_to_a_prompt_are_averaged_and_drawn_together(
     assert "4 of 12 samples" in again.output
 
 
+@pytest.mark.slow
 def test_given_adapters_answer_as_systems_of_their_own(
     model_commands: Commands, tiny_weights: dict[str, Path], tmp_path: Path
 ) -> None:
