@@ -59,6 +59,7 @@ _OF_HEAD = (
     "script",
     "style",
     "template",
+    "title",
 )
 _IMPLIED = ("caption", "colgroup", "tbody", "td", "tfoot", "th", "thead", "tr")
 
@@ -191,6 +192,24 @@ class _InTableText(_phase("inTableText")):  # type: ignore[misc]
         super().flushCharacters()
 
 
+class _HoldsTemplates:
+    """Mixed into phases in which templates may begin, end, or be cut off."""
+
+    __slots__ = ()
+    parser: Any
+
+    def startTagTemplate(self, token: Any) -> Any:
+        return self.parser.phases["inHead"].processStartTag(token)
+
+    def endTagTemplate(self, token: Any) -> Any:
+        return self.parser.phases["inHead"].processEndTag(token)
+
+    def processEOF(self) -> Any:
+        if self.parser.in_template:
+            return self.parser.phases["inTemplate"].processEOF()
+        return super().processEOF()  # type: ignore[misc]
+
+
 class _InCaption(_phase("inCaption")):  # type: ignore[misc]
     __slots__ = ()
 
@@ -219,7 +238,7 @@ class _InCaption(_phase("inCaption")):  # type: ignore[misc]
     )
 
 
-class _InBody(_phase("inBody")):  # type: ignore[misc]
+class _InBody(_HoldsTemplates, _phase("inBody")):  # type: ignore[misc]
     """13.2.6.4.7. A select has no mode of its own any more: it may hold what a body may."""
 
     __slots__ = ()
@@ -299,17 +318,6 @@ class _InBody(_phase("inBody")):  # type: ignore[misc]
         else:
             super().endTagForm(token)
 
-    def startTagTemplate(self, token: Any) -> Any:
-        return self.parser.phases["inHead"].processStartTag(token)
-
-    def endTagTemplate(self, token: Any) -> Any:
-        return self.parser.phases["inHead"].processEndTag(token)
-
-    def processEOF(self) -> Any:
-        if self.parser.in_template:
-            return self.parser.phases["inTemplate"].processEOF()
-        return super().processEOF()
-
     startTagHandler = _handlers(
         _phase("inBody"),
         "startTagHandler",
@@ -324,7 +332,7 @@ class _InBody(_phase("inBody")):  # type: ignore[misc]
         body=startTagBody,
         frameset=startTagFrameset,
         form=startTagForm,
-        template=startTagTemplate,
+        template=_HoldsTemplates.startTagTemplate,
     )
     endTagHandler = _handlers(
         _phase("inBody"),
@@ -333,7 +341,7 @@ class _InBody(_phase("inBody")):  # type: ignore[misc]
         search=_phase("inBody").endTagBlock,
         select=_phase("inBody").endTagBlock,
         form=endTagForm,
-        template=endTagTemplate,
+        template=_HoldsTemplates.endTagTemplate,
     )
 
 
@@ -373,9 +381,6 @@ class _InHead(_phase("inHead")):  # type: ignore[misc]
 class _AfterHead(_phase("afterHead")):  # type: ignore[misc]
     __slots__ = ()
 
-    def endTagTemplate(self, token: Any) -> Any:
-        return self.parser.phases["inHead"].processEndTag(token)
-
     startTagHandler = _handlers(
         _phase("afterHead"),
         "startTagHandler",
@@ -383,7 +388,7 @@ class _AfterHead(_phase("afterHead")):  # type: ignore[misc]
         template=_phase("afterHead").startTagFromHead,
     )
     endTagHandler = _handlers(
-        _phase("afterHead"), "endTagHandler", "endTagOther", template=endTagTemplate
+        _phase("afterHead"), "endTagHandler", "endTagOther", template=_HoldsTemplates.endTagTemplate
     )
 
 
@@ -400,7 +405,7 @@ class _InTemplate(_phase("inBody").__mro__[1]):  # type: ignore[misc]
 
     def processStartTag(self, token: Any) -> Any:
         name = token["name"]
-        if name in _OF_HEAD or name == "title":
+        if name in _OF_HEAD:
             return self.parser.phases["inHead"].processStartTag(token)
         mode = _IN_TEMPLATE.get(name, "inBody")
         self.parser.templates[-1] = mode
@@ -423,7 +428,7 @@ class _InTemplate(_phase("inBody").__mro__[1]):  # type: ignore[misc]
         return False
 
 
-class _InTable(_phase("inTable")):  # type: ignore[misc]
+class _InTable(_HoldsTemplates, _phase("inTable")):  # type: ignore[misc]
     __slots__ = ()
 
     def clearStackToTableContext(self) -> None:
@@ -439,26 +444,15 @@ class _InTable(_phase("inTable")):  # type: ignore[misc]
         self.parser.phase.processEndTag(impliedTagToken("table"))
         return token
 
-    def startTagTemplate(self, token: Any) -> Any:
-        return self.parser.phases["inHead"].processStartTag(token)
-
-    def endTagTemplate(self, token: Any) -> Any:
-        return self.parser.phases["inHead"].processEndTag(token)
-
-    def processEOF(self) -> Any:
-        if self.parser.in_template:
-            return self.parser.phases["inTemplate"].processEOF()
-        return super().processEOF()
-
     startTagHandler = _handlers(
         _phase("inTable"),
         "startTagHandler",
         "startTagOther",
         table=startTagTable,
-        template=startTagTemplate,
+        template=_HoldsTemplates.startTagTemplate,
     )
     endTagHandler = _handlers(
-        _phase("inTable"), "endTagHandler", "endTagOther", template=endTagTemplate
+        _phase("inTable"), "endTagHandler", "endTagOther", template=_HoldsTemplates.endTagTemplate
     )
 
 
@@ -479,28 +473,23 @@ class _InRow(_phase("inRow")):  # type: ignore[misc]
             self.tree.openElements.pop()
 
 
-class _InColumnGroup(_phase("inColumnGroup")):  # type: ignore[misc]
+class _InColumnGroup(_HoldsTemplates, _phase("inColumnGroup")):  # type: ignore[misc]
     __slots__ = ()
 
     def ignoreEndTagColgroup(self) -> bool:
         return bool(self.tree.openElements[-1].name != "colgroup")
 
-    def startTagTemplate(self, token: Any) -> Any:
-        return self.parser.phases["inHead"].processStartTag(token)
-
-    def endTagTemplate(self, token: Any) -> Any:
-        return self.parser.phases["inHead"].processEndTag(token)
-
-    def processEOF(self) -> Any:
-        if self.parser.in_template:
-            return self.parser.phases["inTemplate"].processEOF()
-        return super().processEOF()
-
     startTagHandler = _handlers(
-        _phase("inColumnGroup"), "startTagHandler", "startTagOther", template=startTagTemplate
+        _phase("inColumnGroup"),
+        "startTagHandler",
+        "startTagOther",
+        template=_HoldsTemplates.startTagTemplate,
     )
     endTagHandler = _handlers(
-        _phase("inColumnGroup"), "endTagHandler", "endTagOther", template=endTagTemplate
+        _phase("inColumnGroup"),
+        "endTagHandler",
+        "endTagOther",
+        template=_HoldsTemplates.endTagTemplate,
     )
 
 
